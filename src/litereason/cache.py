@@ -1,0 +1,31 @@
+"""The last hidden states as one more layer of the KV cache.
+
+A latent step needs the last hidden state of the position before it. Kept as a cache layer, it is
+reordered, repeated, cropped and selected together with the keys and values, so that beams, several
+returned sequences and assisted decoding find the right one without knowing of it.
+"""
+
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class HiddenStateLayer(DynamicLayer):
+    """Last hidden states in place of keys, `(batch, 1, length, hidden_size)`; no values."""
+
+    def append(self, hidden: Tensor) -> None:
+        """Add the states of new positions, shape `(batch, new, hidden_size)`."""
+        self.update(hidden[:, None], hidden[:, None, :, :0])
+
+    def last(self) -> Tensor:
+        """State of the newest position, shape `(batch, 1, hidden_size)`."""
+        return self.keys[:, 0, -1:]  # pyright: ignore[reportOptionalSubscript]
+
+
+def hidden_states_of(cache: Cache) -> HiddenStateLayer:
+    """The cache's layer of last hidden states; added, empty, if it has none."""
+    for layer in reversed(cache.layers):
+        if isinstance(layer, HiddenStateLayer):
+            return layer
+    layer = HiddenStateLayer()
+    cache.layers.append(layer)
+    return layer

@@ -1,0 +1,36 @@
+"""Every error that LiteReason raises on purpose.
+
+    LiteReasonError (ValueError)
+    ├── ConfigError      an option, recipe or run directory that cannot work
+    ├── ModelError       a model or tokenizer that cannot take latent steps, or is not what it should be
+    ├── DataError        a data file, task or record that cannot be read
+    ├── RewardError      a reward function that raised or returned something that is no reward
+    └── LatentError      latent slots or tags that have no meaning where they stand
+
+Messages say what was got, what was expected and how to fix it. All are `ValueError`s, so that
+callers who know nothing of LiteReason catch what they expect.
+"""
+
+
+class LiteReasonError(ValueError):
+    """Base of all errors below."""
+
+
+class ConfigError(LiteReasonError):
+    """An option, recipe or run directory that cannot work."""
+
+
+class ModelError(LiteReasonError):
+    """A model or tokenizer that cannot take latent steps, or is not what it should be."""
+
+
+class DataError(LiteReasonError):
+    """A data file, task or record that cannot be read."""
+
+
+class RewardError(LiteReasonError):
+    """A reward function that raised or returned something that is no reward."""
+
+
+class LatentError(LiteReasonError):
+    """Latent slots or tags that have no meaning where they stand."""

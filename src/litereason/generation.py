@@ -1,0 +1,139 @@
+"""What `generate` needs to take latent steps, and the record of a finished completion.
+
+Two logits processors make any decoding method honour tags: the latent id is banned everywhere, and
+forced while a thought still owes steps. Both read only the ids, so they survive beams, resuming and
+multi-turn use.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from litereason.tags import Tags
+
+
+class BanLatent(LogitsProcessor):
+    """The latent id cannot be sampled: it is outside the softmax."""
+
+    def __init__(self, tags: Tags) -> None:
+        self.tags = tags
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scores = scores.clone()
+        scores[:, self.tags.latent_token_id] = -torch.inf
+        return scores
+
+
+class ForceLatent(LogitsProcessor):
+    """While a row owes latent steps, its next id is the latent one, with log-probability 0."""
+
+    def __init__(self, tags: Tags) -> None:
+        self.tags = tags
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        owing = self.tags.pending_rows(input_ids) > 0
+        if owing.any():
+            scores = scores.masked_fill(owing[:, None], -torch.inf)
+            scores[owing, self.tags.latent_token_id] = 0.0
+        return scores
+
+
+def latent_processors(tags: Tags, others: Any = None) -> LogitsProcessorList:
+    """The caller's processors between the ban, which they must respect, and the force."""
+    return LogitsProcessorList([BanLatent(tags), *(others or []), ForceLatent(tags)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A stretch of a completion: `discrete` text, a `tag`, or a run of `latent` steps."""
+
+    kind: str
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """One finished completion, as ids, text and spans.
+
+    Attributes:
+        ids: all positions after the prompt, latent slots included, end-of-sequence cut off.
+        spans: the same as stretches, in order.
+        truncated: it stopped for length, not by itself.
+    """
+
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    truncated: bool
+
+    @property
+    def text(self) -> str:
+        """What was written; latent steps leave no text."""
+        return "".join(span.text for span in self.spans)
+
+    @property
+    def latent_steps(self) -> int:
+        """Positions that were latent."""
+        return sum(len(span.ids) for span in self.spans if span.kind == "latent")
+
+    @property
+    def discrete_tokens(self) -> int:
+        """Positions that were sampled, tags included."""
+        return len(self.ids) - self.latent_steps
+
+    @property
+    def thoughts(self) -> int:
+        """Runs of latent steps."""
+        return sum(span.kind == "latent" for span in self.spans)
+
+
+def read_completion(
+    ids: Sequence[int], tokenizer: Any, tags: Tags | None = None, end_ids: Sequence[int] = ()
+) -> Completion:
+    """Cut generated ids at the first end token and into spans.
+
+    Args:
+        ids: positions after the prompt, shape `(length,)`, padding at the end allowed.
+        tokenizer: decodes the discrete spans, special tokens left out.
+        tags: of a model with latent steps; without it everything is discrete.
+        end_ids: end-of-sequence (and padding) ids.
+    """
+    ends = set(end_ids)
+    ids = [int(i) for i in ids]
+    stop = next((k for k, token in enumerate(ids) if token in ends), len(ids))
+    kept = ids[:stop]
+    spans: list[Span] = []
+
+    def close(kind: str, start: int, end: int) -> None:
+        if end > start:
+            part = kept[start:end]
+            text = "" if kind == "latent" else tokenizer.decode(part, skip_special_tokens=True)
+            spans.append(Span(kind, tuple(part), text))
+
+    start = 0
+    for k, token in enumerate(kept):
+        if tags is None or token != tags.latent_token_id:
+            if k and tags is not None and kept[k - 1] == tags.latent_token_id:
+                close("latent", start, k)
+                start = k
+        elif kept[k - 1] != token or k == 0:
+            tag = _tag_start(kept, start, k, tags)
+            close("discrete", start, tag)
+            close("tag", tag, k)
+            start = k
+    last = "latent" if tags and kept and kept[-1] == tags.latent_token_id else "discrete"
+    close(last, start, len(kept))
+    return Completion(tuple(kept), tuple(spans), stop == len(ids))
+
+
+def _tag_start(ids: list[int], start: int, end: int, tags: Tags) -> int:
+    """Where in `ids[start:end]` the tag that ends at `end` begins; `end` if there is none."""
+    if not tags.closed_by(ids[:end]):
+        return end
+    return next(
+        k for k in range(end - 1, start - 1, -1) if tags.closed_by(ids[k:end]) or k == start
+    )

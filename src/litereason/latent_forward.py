@@ -1,0 +1,204 @@
+"""A forward pass over ids that hold latent slots.
+
+Each latent slot needs the last hidden state of the position before it, so the sequence is cut at the
+slots and the pieces run one after the other over a KV cache. Two ways to cut:
+
+- `columns`: at every column that has a slot in some row. Keeps the caller's cache and layout: used
+  when there is a cache to keep (prefill, decoding, chunks), and for sliding windows.
+- `rounds`: per row, in lock-step: round k runs, for every row, the stretch from its k-th slot to the
+  next, padded to the longest. Far fewer passes when rows enter thoughts at different places; used
+  when nobody needs the cache (training, scoring). Gradients flow through all steps.
+
+With constant latents (policy gradients), `rounds` runs without gradients to find the latents, and
+one ordinary pass over the filled embeddings does the rest.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from litereason.cache import hidden_states_of
+from litereason.errors import LatentError
+
+
+def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwargs: Any) -> Any:
+    """Run the backbone's own forward `base` over `ids` `(batch, length)` with slots at `latent`.
+
+    Raises:
+        LatentError: a slot with nothing before it, or an option that cannot be right here.
+    """
+    cache = kwargs.pop("past_key_values", None)
+    mask = kwargs.pop("attention_mask", None)
+    positions = kwargs.pop("position_ids", None)
+    use_cache = kwargs.pop("use_cache", None)
+    kwargs.pop("inputs_embeds", None)  # callers pass it as None beside the ids
+    past = cache.get_seq_length() if cache is not None else 0
+    batch, length = ids.shape
+    if mask is None:
+        mask = ids.new_ones(batch, past + length)
+    _check(model, latent, mask, past, kwargs)
+    if positions is None:
+        positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, past:]
+    positions = positions.expand(batch, -1)
+    use_cache = model.config.use_cache if use_cache is None else use_cache
+    keep_cache = cache is not None or (use_cache and not torch.is_grad_enabled())
+    if keep_cache or has_sliding_window(model):
+        return columns(model, base, ids, latent, mask, positions, cache, kwargs)
+    if model.latent_gradients or not torch.is_grad_enabled():
+        return rounds(model, base, ids, latent, mask, positions, kwargs)
+    with torch.no_grad():
+        hidden = rounds(model, base, ids, latent, mask, positions, kwargs).last_hidden_state
+        filled = model.latent_projector(hidden.roll(1, dims=1))
+    embeds = embed(model, ids)
+    embeds = torch.where(latent[..., None], filled.to(embeds.dtype), embeds)
+    return base(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=False,
+        **kwargs,
+    )
+
+
+def columns(
+    model: Any,
+    base: Callable[..., Any],
+    ids: Tensor,
+    latent: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    cache: Any,
+    kwargs: dict[str, Any],
+) -> Any:
+    """One pass from each column that holds a slot in some row to the next such column."""
+    cache = DynamicCache(config=model.config) if cache is None else cache
+    past, length = cache.get_seq_length(), ids.shape[1]
+    cuts = sorted({0, length, *latent.any(0).nonzero()[:, 0].tolist()})
+    pieces = []
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        embeds = embed(model, ids[:, start:end])
+        if latent[:, start].any():
+            state = hidden_states_of(cache).last()
+            embeds = _put_first(model, embeds, latent[:, start], state)
+        output = base(
+            inputs_embeds=embeds,
+            attention_mask=mask[:, : past + end],
+            position_ids=positions[:, start:end],
+            past_key_values=cache,
+            use_cache=True,
+            **kwargs,
+        )
+        hidden_states_of(cache).append(output.last_hidden_state)
+        pieces.append(output.last_hidden_state)
+    output.last_hidden_state = torch.cat(pieces, 1)
+    return output
+
+
+def rounds(
+    model: Any,
+    base: Callable[..., Any],
+    ids: Tensor,
+    latent: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    kwargs: dict[str, Any],
+) -> Any:
+    """Round k runs each row's k-th stretch between slots; stretches are padded on the right."""
+    batch, length = ids.shape
+    embeds_all = embed(model, ids)
+    width = embeds_all.shape[-1]
+    cache = DynamicCache(config=model.config)
+    seen = mask.new_zeros(batch, 0)
+    state: Tensor | None = None
+    places, pieces = [], []
+    for starts, counts in _stretches(latent, mask):
+        steps = torch.arange(int(counts.max()), device=ids.device)[None]
+        real = steps < counts[:, None]
+        source = (starts[:, None] + steps).clamp(max=length - 1)
+        embeds = embeds_all.gather(1, source[..., None].expand(-1, -1, width))
+        if state is not None:
+            embeds = _put_first(model, embeds, counts > 0, state)
+        seen = torch.cat([seen, real.to(seen.dtype)], 1)
+        output = base(
+            inputs_embeds=embeds,
+            attention_mask=seen,
+            position_ids=positions.gather(1, source),
+            past_key_values=cache,
+            use_cache=True,
+            **kwargs,
+        )
+        hidden = output.last_hidden_state
+        final = (counts - 1).clamp(min=0)[:, None, None].expand(-1, 1, width)
+        newest = hidden.gather(1, final)
+        state = newest if state is None else torch.where((counts > 0)[:, None, None], newest, state)
+        places.append(torch.where(real, source, length))  # padding goes to a column cut off below
+        pieces.append(hidden)
+    index = torch.cat(places, 1)[..., None].expand(-1, -1, width)
+    hidden = torch.cat(pieces, 1)
+    output.last_hidden_state = hidden.new_zeros(batch, length + 1, width).scatter(1, index, hidden)[
+        :, :length
+    ]
+    output.past_key_values = None
+    return output
+
+
+def embed(model: Any, ids: Tensor) -> Tensor:
+    """Token embeddings, `(batch, length)` -> `(batch, length, hidden_size)`."""
+    return model.get_input_embeddings()(ids)
+
+
+def has_sliding_window(model: Any) -> bool:
+    """Whether some layer attends by distance in the cache, which `rounds`' padding would distort."""
+    config = model.config.get_text_config()
+    types = getattr(config, "layer_types", None) or []
+    if any(kind != "full_attention" for kind in types):
+        return True
+    return not types and getattr(config, "sliding_window", None) is not None
+
+
+def _put_first(model: Any, embeds: Tensor, rows: Tensor, state: Tensor) -> Tensor:
+    """Replace the first embedding of `rows` by the latent that follows from `state`."""
+    filled = model.latent_projector(state).to(embeds.dtype)
+    first = torch.where(rows[:, None, None], filled, embeds[:, :1])
+    return torch.cat([first, embeds[:, 1:]], 1)
+
+
+def _stretches(latent: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (start, count) of every row's k-th stretch, `(batch,)` each; count 0 where none is left."""
+    real = mask.bool()
+    length = latent.shape[1]
+    cuts = []
+    for row in range(latent.shape[0]):
+        span = real[row].nonzero()[:, 0]
+        first, end = int(span[0]), int(span[-1]) + 1
+        cuts.append([first, *(latent[row] & real[row]).nonzero()[:, 0].tolist(), end])
+    for k in range(max(map(len, cuts)) - 1):
+        starts = [c[k] if k < len(c) - 1 else length for c in cuts]
+        ends = [c[k + 1] if k < len(c) - 1 else length for c in cuts]
+        start = torch.tensor(starts, device=latent.device)
+        yield start, torch.tensor(ends, device=latent.device) - start
+
+
+def _check(model: Any, latent: Tensor, mask: Tensor, past: int, kwargs: dict[str, Any]) -> None:
+    for option in ("output_hidden_states", "output_attentions"):
+        if kwargs.get(option):
+            raise LatentError(
+                f"{option}=True was asked for a sequence with latent slots, which runs in several "
+                "passes; ask for it without latent slots"
+            )
+    if getattr(model, "gradient_checkpointing", False) and model.training:
+        raise LatentError(
+            "gradient checkpointing is on, which drops the KV cache that latent slots need. Call "
+            "model.gradient_checkpointing_disable(), or set gradient_checkpointing=False"
+        )
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        raise LatentError("latent slots need a 2-dimensional attention_mask (batch, length)")
+    before = torch.cat([mask.new_zeros(mask.shape[0], 1), mask[:, :-1]], 1)[:, past:]
+    if bool((latent & (before == 0) & (mask[:, past:] != 0)).any()):
+        raise LatentError(
+            "a latent slot stands at the start of a sequence, where there is no thought to go on "
+            "from; slots follow the tag that announces them"
+        )

@@ -1,0 +1,54 @@
+"""Which colour and marker an arm has, everywhere on the page.
+
+Drawing is left to `figures.py`; this is the palette and the rule that hands it out.
+"""
+
+import dataclasses
+
+from litereason.report.run import ARM_ORDER, Run, arm_rank
+
+# (light, dark), in the order of ARM_ORDER, then for other arms: Okabe and Ito's hues, shifted to
+# a contrast of at least 3 : 1 with the page. Markers and labels tell arms apart without colour.
+COLOURS = (
+    ("#6b7280", "#a3abb8"),
+    ("#a16a00", "#f0b429"),
+    ("#c2410c", "#ff8f5c"),
+    ("#0067b0", "#6cb6ff"),
+    ("#00805e", "#3ad6a6"),
+    ("#b0408a", "#f09ad0"),
+    ("#6d4fc4", "#b9a5ff"),
+    ("#7d5f33", "#d1b37a"),
+    ("#2b7a8c", "#7fd6ea"),
+    ("#9b2c3f", "#ff9aa8"),
+    ("#4d7c0f", "#b4dc5a"),
+    ("#334155", "#dbe3ee"),
+)
+MARKERS = ("s", "v", "^", "D", "o", "P", "X", "p", "h", "<", ">")
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How one arm is drawn everywhere: colour, marker, hollow when it is an ablation."""
+
+    index: int
+    marker: str
+    hollow: bool
+
+    @property
+    def colour(self) -> str:
+        return COLOURS[self.index][0]
+
+
+def styles(run: Run) -> dict[str, Style]:
+    """The style of every arm that was evaluated or trained; fixed for the known names."""
+    trained = {name for curves in run.curves.values() for name in curves}
+    found: dict[str, Style] = {}
+    unknown = 0
+    for name in sorted({arm.name for arm in run.arms} | trained, key=arm_rank):
+        place = ARM_ORDER.index(name) if name in ARM_ORDER else len(ARM_ORDER) + unknown
+        unknown += name not in ARM_ORDER
+        arm = run.arm(name)
+        found[name] = Style(
+            place % len(COLOURS), MARKERS[place % len(MARKERS)], bool(arm and arm.ablation)
+        )
+    return found

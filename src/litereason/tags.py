@@ -1,0 +1,115 @@
+"""The tag, and the rule that says which positions are latent.
+
+Pure functions of token ids, shared by generation, data preparation, training and reports. A thought
+is a tag `<implicit_thought>N</implicit_thought>` and the N latent slots after it; a latent slot is a
+position that holds `latent_token_id`. The token that completes the closing tag ends the tag, even
+when a tokenizer merged the next character into it (`>\\n`). A tag without a number, with 0, or not
+closed is plain text (METHOD section 2; arXiv 2512.02240, section 3).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from litereason.config import LatentConfig
+from litereason.errors import ModelError
+
+# A tag has at most this many tokens: one a character of `<implicit_thought>999</implicit_thought>`,
+# with room for spaces. Only so much of the text is decoded to look for it.
+WINDOW = 64
+
+
+class Tags:
+    """Reads tags in token ids. One a model: holds its tokenizer and the reserved id.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer.
+        config: a `LatentConfig` whose `latent_token_id` is set.
+    """
+
+    def __init__(self, tokenizer: Any, config: LatentConfig) -> None:
+        if config.latent_token_id is None:
+            raise ModelError("Tags needs a LatentConfig with latent_token_id; attach() fills it in")
+        self.tokenizer = tokenizer
+        self.latent_token_id = config.latent_token_id
+        self.max_latent_steps = config.max_latent_steps
+        self.pattern = re.compile(rf"<{config.tag}>\s*([0-9]+)\s*</{config.tag}>")
+        self._name = config.tag
+        self._closing_tokens = closing_tokens(tokenizer)
+        self._closing_ids = torch.tensor(sorted(self._closing_tokens))
+
+    def text(self, steps: int) -> str:
+        """The tag that announces `steps` latent steps."""
+        return f"<{self._name}>{steps}</{self._name}>"
+
+    def closed_by(self, ids: Sequence[int]) -> int:
+        """The N of the tag that the *last* token of `ids` completes, clamped; 0 if it does not."""
+        if not len(ids) or int(ids[-1]) not in self._closing_tokens:
+            return 0
+        window = [int(i) for i in ids[-WINDOW:]]
+        for start in range(len(window) - 1, -1, -1):  # a thought's slots end the text before it
+            if window[start] == self.latent_token_id:
+                window = window[start + 1 :]
+                break
+        found = self.pattern.findall(self._decode(window))
+        # The last token completes a tag exactly when there is one more tag with it than without.
+        if len(found) <= len(self.pattern.findall(self._decode(window[:-1]))):
+            return 0
+        return min(int(found[-1]), self.max_latent_steps)
+
+    def pending(self, ids: Sequence[int]) -> int:
+        """How many latent steps the positions after `ids` (shape `(length,)`) still owe."""
+        end = len(ids)
+        while end and int(ids[end - 1]) == self.latent_token_id:
+            end -= 1
+        return max(0, self.closed_by(ids[:end]) - (len(ids) - end))
+
+    def pending_rows(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """`pending` for each row of `input_ids`, shape `(batch, length)` -> `(batch,)`.
+
+        Only rows whose last discrete token can close a tag are decoded, so that a batch in which
+        nothing closes costs one comparison.
+        """
+        owed = torch.zeros(input_ids.shape[0], dtype=torch.long)
+        latent = input_ids == self.latent_token_id
+        trailing = latent.flip(1).long().cumprod(1).sum(1)
+        last = (input_ids.shape[1] - 1 - trailing).clamp(min=0)
+        closers = self._closing_ids.to(input_ids.device)
+        closes = torch.isin(input_ids.gather(1, last[:, None])[:, 0], closers)
+        for row in closes.nonzero()[:, 0].tolist():
+            steps = self.closed_by(input_ids[row, : int(last[row]) + 1].tolist())
+            owed[row] = max(0, steps - int(trailing[row]))
+        return owed.to(input_ids.device)
+
+    def expand(self, ids: Iterable[int]) -> list[int]:
+        """`ids` with the missing latent slots put in after every tag: text -> replayable record."""
+        expanded: list[int] = []
+        owed = 0
+        for token in ids:
+            token = int(token)
+            if token == self.latent_token_id:
+                owed = max(0, owed - 1)
+            else:
+                expanded += [self.latent_token_id] * owed
+                owed = 0
+            expanded.append(token)
+            if token in self._closing_tokens:
+                owed = self.closed_by(expanded)
+        return expanded + [self.latent_token_id] * owed
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+
+def pending(ids: Sequence[int], tags: Tags) -> int:
+    """How many latent steps the next positions owe after `ids` (`model.latent_tags` is a `Tags`)."""
+    return tags.pending(ids)
+
+
+def closing_tokens(tokenizer: Any) -> frozenset[int]:
+    """Ids of all tokens whose text holds a `>`: only they can complete a tag."""
+    return frozenset(i for token, i in tokenizer.get_vocab().items() if ">" in token)
