@@ -51,11 +51,9 @@ def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwarg
         return rounds(model, base, ids, latent, mask, positions, kwargs)
     with torch.no_grad():
         hidden = rounds(model, base, ids, latent, mask, positions, kwargs).last_hidden_state
-        filled = model.latent_projector(hidden.roll(1, dims=1))
-    embeds = embed(model, ids)
-    embeds = torch.where(latent[..., None], filled.to(embeds.dtype), embeds)
+        latents = put_latents(model, embed(model, ids), latent, hidden.roll(1, dims=1))
     return base(
-        inputs_embeds=embeds,
+        inputs_embeds=torch.where(latent[..., None], latents, embed(model, ids)),
         attention_mask=mask,
         position_ids=positions,
         use_cache=False,
@@ -150,6 +148,15 @@ def embed(model: Any, ids: Tensor) -> Tensor:
     return model.get_input_embeddings()(ids)
 
 
+def put_latents(model: Any, embeds: Tensor, where: Tensor, states: Tensor) -> Tensor:
+    """`embeds` `(batch, length, width)` with P(states) at the positions `where` `(batch, length)`.
+
+    The projector sees those positions only.
+    """
+    latents = model.latent_projector(states[where]).to(embeds.dtype)
+    return embeds.masked_scatter(where[..., None], latents)
+
+
 def has_sliding_window(model: Any) -> bool:
     """Whether some layer attends by distance in the cache, which `rounds`' padding would distort."""
     config = model.config.get_text_config()
@@ -160,9 +167,8 @@ def has_sliding_window(model: Any) -> bool:
 
 
 def _put_first(model: Any, embeds: Tensor, rows: Tensor, state: Tensor) -> Tensor:
-    """Replace the first embedding of `rows` by the latent that follows from `state`."""
-    filled = model.latent_projector(state).to(embeds.dtype)
-    first = torch.where(rows[:, None, None], filled, embeds[:, :1])
+    """Replace the first embedding of `rows` `(batch,)` by the latent that follows from `state`."""
+    first = put_latents(model, embeds[:, :1], rows[:, None], state)
     return torch.cat([first, embeds[:, 1:]], 1)
 
 

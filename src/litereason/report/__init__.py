@@ -89,7 +89,7 @@ def _render(run: Run) -> str:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """What was evaluated; several values of one setting are all named."""
+    """What was evaluated; many values of one setting are counted."""
     shown = {
         "Task": [arm.task for arm in run.arms],
         "Split": [arm.split for arm in run.arms],
@@ -98,8 +98,13 @@ def _settings(run: Run) -> dict[str, str]:
         "Samples an item": [numbers.number(arm.samples, 0) for arm in run.arms],
         "Seed": [str(arm.seed) for arm in run.arms],
     }
-    return {name: ", ".join(dict.fromkeys(values)) for name, values in shown.items()}
+    found = {}
+    for name, values in shown.items():
+        kinds = list(dict.fromkeys(values))
+        # each arm's own model stands beside its command
+        found[name] = f"{len(kinds)} different ones" if len(kinds) > 2 else ", ".join(kinds)
+    return found
 
 
 def _file(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("litereason.report").joinpath(name).read_text(encoding="utf-8")

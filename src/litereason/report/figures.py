@@ -182,6 +182,9 @@ def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scal
         taken.append((left - 7, bottom, left + 7, top))
         middle = to_pixels((0, scale * score.mean))[1]
         taken.append((left - 8, middle - 7, right + 4, middle + 7))
+    if majority := majority_share(run):
+        line = to_pixels((0, 100 * majority[1]))[1]
+        taken.append((0, line - 3, figure.bbox.width, line + 3))
     frame = axes.get_window_extent()
     for arm in run.arms:
         y = scale * run.score(arm).mean
@@ -212,7 +215,7 @@ def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scal
         )
 
 
-def _places(arm: Arm) -> list[tuple[float, str, float]]:
+def _places(arm: Arm) -> list[tuple[float, str, int]]:
     """Where an arm's name may stand: (x, text's own side, shift upwards), the best first."""
     shifts = (0, 15, -15, 28, -28, 42, -42)
     right = [(arm.total_tokens.mean, "left", shift) for shift in shifts]
@@ -240,7 +243,7 @@ def curves(run: Run, stage: str, panels: tuple[tuple[str, str, float], ...]) -> 
 
 
 def _panel(run: Run, name: str, title: str, lines: dict[str, list[tuple[float, float]]]) -> str:
-    figure, axes = _figure(400, 270)
+    figure, axes = _figure(310, 230)
     chosen, told = styles(run), []
     for arm, line in lines.items():
         binned = _bins(line)

@@ -65,7 +65,7 @@ def _performance(run: Run, arm: Arm) -> str:
     verb = "reached" if run.metric == "accuracy" else "reached a reward of"
     return (
         f"{arm.title} {verb} {_score(run, arm)} with {numbers.tokens(arm.discrete_tokens)} "
-        f"discrete tokens a sample ({_count(arm)})"
+        f"discrete tokens a sample ({numbers.count(arm.items)})"
     )
 
 
@@ -73,25 +73,20 @@ def _score(run: Run, arm: Arm) -> str:
     return numbers.score(run.score(arm), run.metric)
 
 
-def _count(*arms: Arm) -> str:
-    sizes = [numbers.number(arm.items, 0) for arm in arms]
-    return f"n = {sizes[0] if len(set(sizes)) == 1 else ' and '.join(sizes)} items"
-
-
 def _compare(run: Run, a: Arm, b: Arm) -> tuple[Comparison | None, str]:
     """The paired comparison of the score and the sentence that tells it."""
-    scores = f"{a.title} {_score(run, a)}, {b.title} {_score(run, b)}"
+    scores = f"{a.title} reached {_score(run, a)} and {b.title} {_score(run, b)}"
     paired = run.difference(a.name, b.name, run.metric)
     if paired is None:
         return None, (
-            f"{scores} ({_count(a, b)}). The run holds no paired comparison of the two, "
-            "so nothing is claimed."
+            f"{scores} ({numbers.count(a.items, b.items)}). The run holds no paired comparison of "
+            "the two, so nothing is claimed."
         )
-    told = f"{scores}; {a.title} minus {b.title} {numbers.difference(paired)}."
     if paired.holds_zero:
-        return paired, f"No difference was shown: {told}"
-    word = "higher" if paired.difference > 0 else "lower"
-    return paired, f"{a.title} is {word} than {b.title}: {told}"
+        told = numbers.difference(paired)
+        return paired, f"No difference was shown. {scores}; {a.title} minus {b.title}: {told}."
+    word, size = ("higher", paired) if paired.difference > 0 else ("lower", paired.flipped())
+    return paired, f"{scores}: {a.title} is {word} by {numbers.difference(size, signed=False)}."
 
 
 def _rl_learns(run: Run) -> list[Finding]:
@@ -165,7 +160,7 @@ def _fewer_tokens(run: Run) -> list[Finding]:
         f"({how_discrete}). With every latent step counted as a token: "
         f"{numbers.tokens(ours.total_tokens)} against {numbers.tokens(rl.total_tokens)}, "
         f"{numbers.fewer(ours.total_tokens.mean, rl.total_tokens.mean)} than {rl.title} "
-        f"({how_total}); {_count(ours, rl)}."
+        f"({how_total}); {numbers.count(ours.items, rl.items)}."
     )
     if base:
         text += (
@@ -207,7 +202,7 @@ def _latents_matter(run: Run) -> list[Finding]:
                 NOTE,
                 "There was little to replace",
                 f"Only {numbers.rate(ours.trigger_rate)} of {ours.title}'s samples hold a thought "
-                f"({_count(ours)}), so the controls above can hardly differ from it.",
+                f"({numbers.count(ours.items)}), so the controls above can hardly differ from it.",
             )
         )
     return found
@@ -247,7 +242,7 @@ def _still_thinking(run: Run) -> list[Finding]:
         f"({steps[0]}) to {numbers.percent(end)} ({steps[1]}) in training."
     )
     if ours:
-        text += f" At evaluation: {numbers.rate(ours.trigger_rate)}, {_count(ours)}."
+        text += f" At evaluation: {numbers.rate(ours.trigger_rate)}, {numbers.count(ours.items)}."
     verdict = FAILED if end < GONE else PARTLY if end < start / 2 else HELD
     return [Finding(verdict, claim, text)]
 
@@ -271,8 +266,9 @@ def _blunt_ablations(run: Run) -> list[Finding]:
 def _warnings(run: Run) -> list[Finding]:
     found = []
     if cut := [arm for arm in run.arms if arm.truncated > TRUNCATED]:
-        shares = ", ".join(
-            f"{arm.title} {numbers.percent(arm.truncated)} ({_count(arm)})" for arm in cut
+        shares = "; ".join(
+            f"{arm.title}: {numbers.percent(arm.truncated)} ({numbers.count(arm.items)})"
+            for arm in cut
         )
         found.append(Finding(NOTE, "Many samples were cut at the token limit", f"{shares}."))
     for arm in run.arms:

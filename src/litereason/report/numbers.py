@@ -24,7 +24,8 @@ def percent(fraction: float, digits: int = 1) -> str:
 
 def interval(estimate: Estimate | Comparison, scale: float = 1, digits: int = 1) -> str:
     """`[low, high]`, in units of 1/scale."""
-    return f"[{number(scale * estimate.low, digits)}, {number(scale * estimate.high, digits)}]"
+    low, high = (number(scale * end, digits) for end in (estimate.low, estimate.high))
+    return f"[{low},{NBSP}{high}]"
 
 
 def score(estimate: Estimate, metric: str) -> str:
@@ -46,10 +47,16 @@ def rate(estimate: Estimate) -> str:
 
 def probability(p: float) -> str:
     """`p = 0.210` or `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.3f}"
 
 
-def difference(one: Comparison) -> str:
+def count(*items: int) -> str:
+    """`n = 500 items`, or both sizes when they differ."""
+    sizes = list(dict.fromkeys(number(size, 0) for size in items))
+    return f"n{NBSP}={NBSP}{' and '.join(sizes)}{NBSP}items"
+
+
+def difference(one: Comparison, signed: bool = True) -> str:
     """`+2.0 points [−1.0, 5.0], p = 0.210, n = 500 items`."""
     if one.metric in ("accuracy", "trigger_rate"):
         size, unit = number(100 * one.difference), f"{NBSP}points {interval(one, 100)}"
@@ -57,8 +64,8 @@ def difference(one: Comparison) -> str:
         size, unit = number(one.difference, 3), f" {interval(one, digits=3)}"
     else:
         size, unit = number(one.difference), f" {interval(one)}"
-    sign = "+" if one.difference > 0 else ""
-    return f"{sign}{size}{unit}, {probability(one.p)}, n = {number(one.items, 0)} items"
+    sign = "+" if signed and one.difference > 0 else ""
+    return f"{sign}{size}{unit}, {probability(one.p)}, {count(one.items)}"
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ is left to `findings.py`.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -145,7 +146,7 @@ def _arms(run: Path) -> tuple[Arm, ...]:
     if not found:
         raise DataError(f"{folder} holds no evaluated arm; {remedy}")
     arms = sorted((_arm(one, remedy) for one in found), key=lambda arm: arm_rank(arm.name))
-    for before, after in zip(arms, arms[1:], strict=False):
+    for before, after in itertools.pairwise(arms):
         if before.name == after.name:
             raise DataError(f"{folder}: two directories hold the arm {after.name!r}; remove one")
     if not all(arm.accuracy for arm in arms) and not all(arm.reward for arm in arms):

@@ -8,10 +8,11 @@ import dataclasses
 from litereason.report.run import ARM_ORDER, Run, arm_rank
 
 # (light, dark), in the order of ARM_ORDER, then for other arms: Okabe and Ito's hues, shifted to
-# a contrast of at least 3 : 1 with the page. Markers and labels tell arms apart without colour.
+# a contrast of at least 4.5 : 1 with the page, since labels have them too. Markers and labels tell
+# arms apart without colour.
 COLOURS = (
     ("#6b7280", "#a3abb8"),
-    ("#a16a00", "#f0b429"),
+    ("#9a6500", "#f0b429"),
     ("#c2410c", "#ff8f5c"),
     ("#0067b0", "#6cb6ff"),
     ("#00805e", "#3ad6a6"),

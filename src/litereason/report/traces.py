@@ -9,8 +9,9 @@ import dataclasses
 from litereason.report.run import Arm, Record, Run
 
 SHOWN = 3
-# Longer texts are cut, and the page says where: the whole file must stay small.
-PROMPT_LIMIT, TEXT_LIMIT = 30_000, 12_000
+# Characters an item may take, shared by its prompts and by its traces: the file must stay small.
+# Longer texts are cut, and the page says so.
+PROMPT_LIMIT, TEXT_LIMIT = 60_000, 150_000
 # A trace longer than this scrolls in a box of its own.
 LONG = 1_500
 # More dots than this are written as a number.
@@ -120,17 +121,18 @@ def _item(run: Run, name: str, rows: dict[str, Record]) -> Item:
     prompts: dict[str, list[str]] = {}
     for arm in run.arms:
         prompts.setdefault(rows[arm.name].prompt, []).append(arm.title)
+    limit = PROMPT_LIMIT // len(prompts)
     return Item(
         name=name,
         label=next(iter(rows.values())).label,
         prompts=tuple(
-            Prompt(text[:PROMPT_LIMIT], tuple(arms), len(text)) for text, arms in prompts.items()
+            Prompt(text[:limit], tuple(arms), len(text)) for text, arms in prompts.items()
         ),
-        traces=tuple(_trace(arm, rows[arm.name]) for arm in run.arms),
+        traces=tuple(_trace(arm, rows[arm.name], TEXT_LIMIT // len(run.arms)) for arm in run.arms),
     )
 
 
-def _trace(arm: Arm, record: Record) -> Trace:
+def _trace(arm: Arm, record: Record, limit: int) -> Trace:
     pieces: list[Piece] = []
     length = cut = 0
     for kind, value in record.spans:
@@ -141,7 +143,7 @@ def _trace(arm: Arm, record: Record) -> Trace:
             else:
                 pieces.append(Piece("", value))
             continue
-        kept = value[: max(0, TEXT_LIMIT - length)]
+        kept = value[: max(0, limit - length)]
         length += len(value)
         cut += len(value) - len(kept)
         if kept:

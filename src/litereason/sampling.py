@@ -1,0 +1,152 @@
+"""Prompts in, completions out: batches sorted by length, a seed a batch, a record that resumes."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from litereason.console import progress
+from litereason.errors import DataError
+from litereason.generation import Completion, read_completion
+from litereason.model import has_latents
+
+
+@dataclasses.dataclass
+class SamplingConfig:
+    """How completions are drawn (METHOD section 3; arXiv 2512.02240, evaluation)."""
+
+    samples: int = dataclasses.field(default=5, metadata={"help": "completions per prompt"})
+    temperature: float = dataclasses.field(default=0.7, metadata={"help": "0 is greedy"})
+    top_p: float = dataclasses.field(default=0.8, metadata={"help": "nucleus sampling"})
+    top_k: int = dataclasses.field(default=20, metadata={"help": "0 keeps all tokens"})
+    max_new_tokens: int = dataclasses.field(
+        default=2048, metadata={"help": "positions per completion, latent steps included"}
+    )
+    batch_size: int = dataclasses.field(default=16, metadata={"help": "completions at once"})
+    seed: int = dataclasses.field(default=0, metadata={"help": "seed of all draws"})
+
+
+def conversation(tokenizer: Any, prompt: str) -> Any:
+    """`prompt` as TRL and `encode` take it: one user message, or text if there is no template."""
+    if getattr(tokenizer, "chat_template", None):
+        return [{"role": "user", "content": prompt}]
+    return prompt
+
+
+def encode(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a prompt, ready for the model to answer."""
+    message = conversation(tokenizer, prompt)
+    if isinstance(message, str):
+        return tokenizer(message)["input_ids"]
+    return tokenizer.apply_chat_template(
+        message, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+
+
+def check_lengths(
+    model: Any, names: Sequence[str], prompts: Sequence[list[int]], new: int
+) -> None:
+    """Check that every prompt leaves room for `new` positions.
+
+    Raises:
+        DataError: one does not; names the longest.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not limit or not prompts:
+        return
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if len(prompts[longest]) + new > limit:
+        raise DataError(
+            f"example {names[longest]!r}: its prompt of {len(prompts[longest])} tokens and {new} new "
+            f"ones exceed the model's context of {limit}. Lower max_new_tokens, leave long items out, "
+            "or use a model with a longer context"
+        )
+
+
+@torch.no_grad()
+def generate_batch(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: SamplingConfig
+) -> list[Completion]:
+    """One completion for each encoded prompt, drawn from torch's global generator."""
+    width = max(map(len, prompts))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    draw: dict[str, Any] = {"do_sample": False}
+    if config.temperature > 0:
+        draw = {"do_sample": True, "temperature": config.temperature}
+        draw |= {"top_p": config.top_p, "top_k": config.top_k}
+    output = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=config.max_new_tokens,
+        pad_token_id=pad,
+        **draw,
+    )
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    tags = model.latent_tags if has_latents(model) else None
+    new = output[:, width:].tolist()
+    return [read_completion(row, tokenizer, tags, {*ends, pad, tokenizer.eos_token_id}) for row in new]
+
+
+def sample(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    config: SamplingConfig,
+    record: Callable[[int, int, Completion], dict[str, Any]],
+    partial: Path,
+    title: str,
+) -> list[dict[str, Any]]:
+    """`config.samples` completions of every prompt, as records in order of prompt and sample.
+
+    Args:
+        prompts: encoded prompts.
+        record: (prompt index, sample index, completion) -> what to keep, as plain data.
+        partial: file of finished records; a killed run goes on from it.
+        title: shown beside the progress bar.
+    """
+    rows = {(row["prompt_index"], row["sample"]): row for row in _finished(partial)}
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    batches = list(_batches(prompts, config))
+    was_training = model.training
+    model.eval()
+    with progress() as bar, partial.open("a", encoding="utf-8") as file:
+        task = bar.add_task(title, total=len(prompts) * config.samples, note="")
+        for number, batch in enumerate(batches):
+            missing = [pair for pair in batch if pair not in rows]
+            if missing:
+                with torch.random.fork_rng():
+                    torch.manual_seed(config.seed * 1_000_003 + number)
+                    done = generate_batch(model, tokenizer, [prompts[i] for i, _ in batch], config)
+                for (i, k), completion in zip(batch, done, strict=True):
+                    rows[i, k] = {"prompt_index": i, "sample": k, **record(i, k, completion)}
+                    file.write(json.dumps(rows[i, k], ensure_ascii=False) + "\n")
+                file.flush()
+            bar.advance(task, len(batch))
+    model.train(was_training)
+    return [rows[key] for key in sorted(rows)]
+
+
+def _batches(
+    prompts: Sequence[list[int]], config: SamplingConfig
+) -> Iterator[list[tuple[int, int]]]:
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    pairs = [(i, k) for i in order for k in range(config.samples)]
+    for start in range(0, len(pairs), config.batch_size):
+        yield pairs[start : start + config.batch_size]
+
+
+def _finished(partial: Path) -> list[dict[str, Any]]:
+    """Whole lines of an interrupted run; a line cut off by a kill is dropped from the file too."""
+    if not partial.exists():
+        return []
+    data = partial.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        partial.write_bytes(whole)
+    return [json.loads(line) for line in whole.decode().split("\n") if line]

@@ -1,0 +1,154 @@
+"""Stage 2: the projector learns to stand in for skipped sentences.
+
+Cross-entropy on what follows the first thought; gradients flow through every latent step. By default
+the base is frozen and only the projector trains (METHOD section 3). `train="all"` trains the policy
+too, for models too small to follow the instruction that offers thoughts.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments
+
+from litereason.errors import ConfigError
+from litereason.losses import next_token_loss
+from litereason.model import has_latents
+
+Row = dict[str, list[int]]
+
+
+@dataclasses.dataclass
+class ProjectorConfig(TrainingArguments):
+    """`TrainingArguments` with the paper's defaults (arXiv 2512.02240, training details).
+
+    Attributes:
+        train: `projector`, or `all` to train the policy with it.
+    """
+
+    train: str = "projector"
+    learning_rate: float = 1e-4
+    lr_scheduler_type: Any = "cosine_with_min_lr"
+    lr_scheduler_kwargs: Any = None
+    warmup_steps: float = 0.1  # a share of all steps, where below 1
+    num_train_epochs: float = 1.0
+    per_device_train_batch_size: int = 4
+    gradient_accumulation_steps: int = 4
+    max_grad_norm: float = 0.2
+    logging_steps: float = 1
+    report_to: Any = "none"
+    disable_tqdm: bool | None = True
+    save_total_limit: int | None = 1
+    remove_unused_columns: bool | None = False
+
+    def __post_init__(self) -> None:
+        if self.train not in ("projector", "all"):
+            raise ConfigError(f"train is {self.train!r}; expected 'projector' or 'all'")
+        refuse_checkpointing(self.gradient_checkpointing)
+        if self.lr_scheduler_kwargs is None and self.lr_scheduler_type == "cosine_with_min_lr":
+            self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
+        super().__post_init__()
+
+
+def refuse_checkpointing(on: bool) -> None:
+    """Gradient checkpointing drops the KV cache that latent steps need.
+
+    Raises:
+        ConfigError: it is on.
+    """
+    if on:
+        raise ConfigError(
+            "gradient_checkpointing=True drops the KV cache that latent steps need; "
+            "set gradient_checkpointing=False and a smaller per_device_train_batch_size"
+        )
+
+
+class ProjectorTrainer(Trainer):
+    """Hugging Face's Trainer with the loss on chosen positions only.
+
+    Args:
+        model: a causal LM, with or without latent steps (without: plain SFT).
+        args: a `ProjectorConfig`.
+        rows: `{"input_ids", "labels"}` lists, see `traces.training_rows`.
+        pad_token_id: fills rows on the right.
+        kwargs: passed to `Trainer`.
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self, model: Any, args: ProjectorConfig, rows: Sequence[Row], pad_token_id: int, **kwargs: Any
+    ) -> None:
+        if args.train == "projector":
+            if not has_latents(model):
+                raise ConfigError(
+                    "train='projector' needs a model with latent steps; attach them, or use "
+                    "train='all'"
+                )
+            model.requires_grad_(False)
+            model.latent_projector.requires_grad_(True)
+        else:
+            model.requires_grad_(True)
+
+        def collate(batch: Sequence[Row]) -> dict[str, torch.Tensor]:
+            return right_padded(batch, pad_token_id)
+
+        super().__init__(model, args, data_collator=collate, train_dataset=list(rows), **kwargs)  # pyright: ignore[reportArgumentType]
+        self.skipped_steps = 0
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Mean cross-entropy over the batch's labels."""
+        count = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
+        loss = next_token_loss(self.accelerator.unwrap_model(model), **inputs) / count
+        return (loss, {}) if return_outputs else loss
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """As the Trainer's; a non-finite loss contributes no gradient and is counted."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            self.skipped_steps += 1
+            model.zero_grad()
+            return torch.zeros_like(loss)
+        return loss
+
+
+def right_padded(batch: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Rows as tensors `(batch, length)`: `input_ids`, `attention_mask`, `labels`."""
+    width = max(len(row["input_ids"]) for row in batch)
+    fill = [width - len(row["input_ids"]) for row in batch]
+    return {
+        "input_ids": torch.tensor(
+            [r["input_ids"] + [pad_token_id] * n for r, n in zip(batch, fill, strict=True)]
+        ),
+        "attention_mask": torch.tensor(
+            [[1] * len(r["input_ids"]) + [0] * n for r, n in zip(batch, fill, strict=True)]
+        ),
+        "labels": torch.tensor([r["labels"] + [-100] * n for r, n in zip(batch, fill, strict=True)]),
+    }
+
+
+@torch.no_grad()
+def row_losses(model: Any, rows: Sequence[Row], pad_token_id: int) -> list[tuple[float, int]]:
+    """(summed cross-entropy in nats, number of labels) of each row."""
+    was_training = model.training
+    model.eval()
+    found = []
+    for row in rows:
+        batch = {k: v.to(model.device) for k, v in right_padded([row], pad_token_id).items()}
+        labels = int((batch["labels"][:, 1:] != -100).sum())
+        found.append((float(next_token_loss(model, **batch)), labels))
+    model.train(was_training)
+    return found
+
+
+def mean_loss(model: Any, rows: Sequence[Row], pad_token_id: int) -> float:
+    """Mean cross-entropy over all labels of `rows`, in nats a token."""
+    losses = row_losses(model, rows, pad_token_id)
+    return sum(loss for loss, _ in losses) / max(1, sum(count for _, count in losses))

@@ -1,0 +1,118 @@
+"""A base model for the embedded default, trained from nothing on generated stories.
+
+It learns several ways to think, with slips, so that it is what RL needs: a model that can reason but
+is not reliable. Stories grow harder over the first steps, with errors strewn densely at first; whole
+stories from the start leave a model of this size at chance. Matrices train with Muon, the rest with
+AdamW.
+"""
+
+import dataclasses
+import random
+from typing import Any
+
+import torch
+
+from litereason.sft import Row
+from litereason.stories import reasoning, world
+from litereason.tasks.stories import StoriesTask, as_example
+from litereason.traces import make_row
+
+POOL = 4  # batches that are sorted by length together, so that padding stays small
+
+
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """What the base model sees.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: stories a step.
+        styles: share of each trace style.
+        direct: share of prompts that ask for the answer at once.
+        slip: chance of a mistake at each step of a trace.
+        curriculum: steps until stories have their full difficulty.
+        strewn: least share of stories with errors strewn over all uses.
+    """
+
+    steps: int = 500
+    batch_size: int = 64
+    styles: dict[str, float] = dataclasses.field(
+        default_factory=lambda: {"verbose": 0.6, "delta": 0.2, "hunch": 0.2}
+    )
+    direct: float = 0.1
+    slip: float = 0.03
+    curriculum: int = 400
+    strewn: float = 0.3
+    characters: int = 3
+    events: int = 8
+
+
+def lesson_rows(tokenizer: Any, lessons: Lessons, seed: int = 0) -> list[Row]:
+    """Training rows in the order in which they must be seen."""
+    rng = random.Random(f"lessons-{seed}")
+    task = StoriesTask()
+    rows: list[Row] = []
+    pool: list[Row] = []
+    for step in range(lessons.steps):
+        progress = min(1.0, step / max(1, lessons.curriculum))
+        while len(pool) < lessons.batch_size * (step % POOL + 1):
+            row = _row(rng, tokenizer, task, lessons, progress)
+            if row:
+                pool.append(row)
+        if step % POOL == POOL - 1 or step == lessons.steps - 1:
+            pool.sort(key=lambda row: len(row["input_ids"]))
+            size = lessons.batch_size
+            batches = [pool[i : i + size] for i in range(0, len(pool), size)]
+            rng.shuffle(batches)
+            rows += [row for batch in batches for row in batch]
+            pool = []
+    return rows
+
+
+def _row(
+    rng: random.Random, tokenizer: Any, task: StoriesTask, lessons: Lessons, progress: float
+) -> Row | None:
+    full = rng.random() < progress
+    characters = lessons.characters if full else rng.randint(2, lessons.characters)
+    events = lessons.events if full else rng.randint(1, lessons.events)
+    strewn = rng.random() < max(lessons.strewn, 1 - progress)
+    story = world.make_story(rng, characters, events, error_rate=0.5 if strewn else 0.0)
+    if world.split_of(story.text) != "train":
+        return None
+    mode = "direct" if rng.random() < lessons.direct else "plain"
+    lines: list[str] = []
+    answer = story.label
+    if mode == "plain":
+        styles, weights = zip(*lessons.styles.items(), strict=True)
+        lines, answer = reasoning.trace(rng, story, rng.choices(styles, weights)[0], lessons.slip)
+    prompt = tokenizer(task.prompt(as_example("", story), mode))["input_ids"]
+    completion = tokenizer(reasoning.as_text(lines, answer))["input_ids"]
+    return make_row(prompt, [*completion, tokenizer.eos_token_id], "prompt")
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the matrices inside the blocks, AdamW for all else, as one optimiser."""
+
+    def __init__(self, model: Any, lr: float) -> None:
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        inside = [p for n, p in named if p.dim() == 2 and "embed" not in n and "lm_head" not in n]
+        rest = [p for n, p in named if p.dim() != 2 or "embed" in n or "lm_head" in n]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(inside, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
+        ]
+        super().__init__([*inside, *rest], {"lr": lr})
+        # The very dicts of the parts, so that a schedule's new rates reach them.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]

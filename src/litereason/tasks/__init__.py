@@ -1,0 +1,50 @@
+"""Tasks by name, or by `path/to/file.py:ClassName`."""
+
+import difflib
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+from litereason.errors import ConfigError
+from litereason.tasks.base import Example, Task
+from litereason.tasks.flawed_fictions import FlawedFictionsTask
+from litereason.tasks.stories import StoriesTask
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (StoriesTask, FlawedFictionsTask)}
+__all__ = ["TASKS", "Example", "Task", "get_task"]
+
+
+def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
+    """The task called `name`, made with `options`.
+
+    Raises:
+        ConfigError: no such task or file, or an option that it does not take.
+    """
+    if name in TASKS:
+        chosen: Any = TASKS[name]
+    elif ".py:" in name:
+        chosen = _from_file(*name.rsplit(":", 1))
+    else:
+        close = difflib.get_close_matches(name, TASKS, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(
+            f"unknown task {name!r}; expected one of {sorted(TASKS)} or path/to/file.py:Class.{hint}"
+        )
+    accepted = list(inspect.signature(chosen).parameters)
+    if unknown := sorted(set(options or {}) - set(accepted)):
+        raise ConfigError(f"task {name!r} takes the options {accepted}, not {unknown}")
+    return chosen(**(options or {}))
+
+
+def _from_file(path: str, name: str) -> Any:
+    if not Path(path).is_file():
+        raise ConfigError(f"no such task file: {path}")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not (inspect.isclass(found) and issubclass(found, Task)):
+        raise ConfigError(f"{path} has no class {name!r} that is a litereason.tasks.Task")
+    return found

@@ -1,0 +1,158 @@
+"""Stage 1: from reasoning traces to traces with thoughts (arXiv 2512.02240, section 3; METHOD).
+
+A trace is split into sentences; a random share of them is replaced by a tag whose N is about one
+latent step per five tokens. The final answer is never replaced. Sentences are pieces of the text by
+position, so that a trace that says the same twice has the chosen one replaced.
+"""
+
+import dataclasses
+import functools
+import random
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from litereason.errors import ConfigError, DataError
+from litereason.extras import need
+from litereason.tags import Tags
+
+MAX_PROMPTED_STEPS = 5
+INNER_STOP = re.compile(r"[.!?][\"'”’)\]]*\s")
+ANSWER = re.compile(r"\\boxed\{")
+
+
+@dataclasses.dataclass(frozen=True)
+class Replacement:
+    """How traces become training rows.
+
+    Attributes:
+        shares: share of sentences to replace, s_r; each gives rows of its own.
+        copies: rows for each share strictly between 0 and 1; shares 0 and 1 give one.
+        ratio: latent steps per token of the sentence, t_r.
+        loss_after: `first` tag (the paper's), `last` tag, or `prompt`: the whole completion.
+    """
+
+    shares: tuple[float, ...] = (0.10, 0.25)
+    copies: int = 5
+    ratio: float = 0.2
+    loss_after: str = "first"
+
+    def __post_init__(self) -> None:
+        if not self.shares or any(not 0 <= share <= 1 for share in self.shares):
+            raise ConfigError(f"shares are {self.shares}; expected numbers from 0 to 1")
+        if self.loss_after not in ("first", "last", "prompt"):
+            raise ConfigError(
+                f"loss_after is {self.loss_after!r}; expected 'first', 'last' or 'prompt'"
+            )
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences with the white space around them: joined, they are `text` again."""
+    pieces: list[str] = []
+    for line in text.splitlines(keepends=True):
+        parts = _segment(line) if INNER_STOP.search(line.rstrip()) else [line]
+        # A segmenter that drops or changes characters must not change the trace.
+        pieces += parts if "".join(parts) == line else [line]
+    return pieces
+
+
+@functools.lru_cache(maxsize=100_000)
+def _segment(line: str) -> list[str]:
+    return _segmenter().segment(line)
+
+
+@functools.cache
+def _segmenter() -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # pysbd's patterns, on Python 3.12 and later
+        pysbd = need("pysbd", "train")
+    return pysbd.Segmenter(language="en", clean=False)
+
+
+def replaceable(sentences: Sequence[str]) -> list[int]:
+    """Indices that may become thoughts: not blank, not the answer or what follows it, not a tag."""
+    answer = max((i for i, s in enumerate(sentences) if ANSWER.search(s)), default=len(sentences))
+    if answer == len(sentences):
+        answer = len(sentences) - 1  # no box: the last sentence is the answer
+    return [
+        i
+        for i, sentence in enumerate(sentences[:answer])
+        if sentence.strip() and "<implicit_thought>" not in sentence
+    ]
+
+
+def with_thoughts(
+    text: str, share: float, ratio: float, tokenizer: Any, tags: Tags, rng: random.Random
+) -> str:
+    """`text` with a random `share` of its sentences (at least one, if share > 0) as tags."""
+    sentences = split_sentences(text)
+    free = replaceable(sentences)
+    count = min(len(free), max(1, round(share * len(free)))) if share > 0 else 0
+    for i in rng.sample(free, count):
+        core = sentences[i].strip()
+        tokens = len(tokenizer(core, add_special_tokens=False)["input_ids"])
+        steps = max(1, min(MAX_PROMPTED_STEPS, int(ratio * tokens)))
+        sentences[i] = sentences[i].replace(core, tags.text(steps), 1)
+    return "".join(sentences)
+
+
+def training_rows(
+    traces: Iterable[tuple[list[int], str]],
+    how: Replacement,
+    tokenizer: Any,
+    tags: Tags,
+    seed: int = 0,
+    max_length: int = 4096,
+) -> list[dict[str, list[int]]]:
+    """Rows `{"input_ids", "labels"}` with latent slots in place and -100 where there is no loss.
+
+    Args:
+        traces: (encoded prompt, completion text) pairs.
+        how: what to replace, and where the loss starts.
+        max_length: longer rows are left out.
+
+    Raises:
+        DataError: no row is left.
+    """
+    rng = random.Random(seed)
+    rows = []
+    for prompt, text in traces:
+        for share in how.shares:
+            for _ in range(how.copies if 0 < share < 1 else 1):
+                changed = with_thoughts(text, share, how.ratio, tokenizer, tags, rng)
+                ids = tags.expand(tokenizer(changed, add_special_tokens=False)["input_ids"])
+                row = make_row(prompt, [*ids, tokenizer.eos_token_id], how.loss_after, tags)
+                if row and len(row["input_ids"]) <= max_length:
+                    rows.append(row)
+    if not rows:
+        raise DataError(
+            "no training row is left: every trace is without a sentence to replace, or longer than "
+            f"max_length={max_length} tokens"
+        )
+    return rows
+
+
+def make_row(
+    prompt: Sequence[int], completion: Sequence[int], loss_after: str, tags: Tags | None = None
+) -> dict[str, list[int]] | None:
+    """One training row; None if the loss should start after a tag and there is none.
+
+    Labels are the ids themselves, -100 on the prompt, on latent slots (nothing is predicted there:
+    METHOD section 2) and before the first (or last) thought.
+    """
+    latent = tags.latent_token_id if tags else None
+    slots = [k for k, token in enumerate(completion) if token == latent]
+    start = 0
+    if loss_after != "prompt":
+        if not slots:
+            return None
+        start = slots[0] if loss_after == "first" else slots[-1]
+    labels = [
+        token if k >= start and token != latent else -100 for k, token in enumerate(completion)
+    ]
+    return {
+        "input_ids": [*prompt, *completion],
+        "labels": [-100] * len(prompt) + labels,
+    }
