@@ -1,10 +1,10 @@
 """Generation and teacher forcing against the naive loop, in float64."""
 
-import naive
 import pytest
 import torch
 
 import litereason
+import naive
 from litereason.model import constant_latents, load, save
 
 NEW = 40
@@ -36,7 +36,11 @@ def sampled(latent_llama, words):
     prompts = prompts_of(words, latent)
     batch = left_padded(prompts, words.pad_token_id)
     output = latent_llama.generate(
-        **batch, max_new_tokens=NEW, do_sample=False, return_dict_in_generate=True, output_logits=True
+        **batch,
+        max_new_tokens=NEW,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_logits=True,
     )
     return prompts, batch, output, [naive.greedy(latent_llama, words, p, NEW) for p in prompts]
 
@@ -126,7 +130,9 @@ def test_constant_latents_leave_the_projector_without_gradient(latent_llama, wor
     _, batch, output, _ = sampled
     ids, mask = teacher_forced(batch, output, words.eos_token_id)
     with constant_latents(latent_llama):
-        masked_log_probs(latent_llama, ids, mask)[mask[:, 1:] == 1].nan_to_num(0, 0, 0).sum().backward()
+        masked_log_probs(latent_llama, ids, mask)[mask[:, 1:] == 1].nan_to_num(
+            0, 0, 0
+        ).sum().backward()
     assert all(p.grad is None for p in latent_llama.latent_projector.parameters())
     assert latent_llama.lm_head.weight.grad.abs().sum() > 0
 

@@ -6,13 +6,19 @@ by sampling a tag, when to stop writing and think (arXiv 2512.02240).
     model, tokenizer = litereason.load("smollm2-135m")
     litereason.attach(model, tokenizer)
     model.generate(**tokenizer("...", return_tensors="pt"))
+
+Names are imported when they are first used, so that the command line and the report start at once.
 """
 
-from litereason.config import LatentConfig
-from litereason.errors import LiteReasonError
-from litereason.generation import Completion, read_completion
-from litereason.model import attach, load, save
-from litereason.tags import Tags, pending
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from litereason.config import LatentConfig
+    from litereason.errors import LiteReasonError
+    from litereason.generation import Completion, read_completion
+    from litereason.model import attach, load, save
+    from litereason.tags import Tags, pending
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,3 +32,21 @@ __all__ = [
     "read_completion",
     "save",
 ]
+
+_HOMES = {
+    "Completion": "generation",
+    "LatentConfig": "config",
+    "LiteReasonError": "errors",
+    "Tags": "tags",
+    "attach": "model",
+    "load": "model",
+    "pending": "tags",
+    "read_completion": "generation",
+    "save": "model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'litereason' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"litereason.{_HOMES[name]}"), name)

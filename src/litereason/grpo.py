@@ -100,7 +100,7 @@ class LatentGRPOTrainer(GRPOTrainer):
         self.generated_tokens = 0
         super().__init__(
             model=model,
-            reward_funcs=reward_function(task, examples, self._text_of),
+            reward_funcs=reward_function(task, examples, self._text_of),  # pyright: ignore[reportArgumentType]
             args=args,
             train_dataset=data,
             processing_class=tokenizer,
@@ -112,7 +112,8 @@ class LatentGRPOTrainer(GRPOTrainer):
             self.add_callback(ProjectorRefresh(self))
 
     def _text_of(self, ids: Sequence[int]) -> str:
-        tags = self.model.latent_tags if self.latent else None  # pyright: ignore[reportOptionalMemberAccess]
+        model: Any = self.model
+        tags = model.latent_tags if self.latent else None
         return read_completion(ids, self.processing_class, tags, self.eos_token_ids).text
 
     def _generate(self, prompts: list[Any]) -> Any:

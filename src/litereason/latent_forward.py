@@ -13,6 +13,7 @@ With constant latents (policy gradients), `rounds` runs without gradients to fin
 one ordinary pass over the filled embeddings does the rest.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,7 +77,7 @@ def columns(
     past, length = cache.get_seq_length(), ids.shape[1]
     cuts = sorted({0, length, *latent.any(0).nonzero()[:, 0].tolist()})
     pieces = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         embeds = embed(model, ids[:, start:end])
         if latent[:, start].any():
             state = hidden_states_of(cache).last()

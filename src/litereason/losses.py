@@ -22,7 +22,9 @@ def head(model: Any, hidden: Tensor) -> Tensor:
     return logits
 
 
-def next_token_loss(model: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+def next_token_loss(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+) -> Tensor:
     """Sum of the cross-entropy over all positions whose label is not -100.
 
     Args:

@@ -75,7 +75,7 @@ class LatentCausalLM:
     latent_tags: Tags
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
+        super().__init__(config, *args, **kwargs)  # pyright: ignore[reportCallIssue]
         _install(self, LatentConfig.from_dict(config.litereason))
 
     @property
@@ -113,9 +113,9 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
         ModelError: no usable special token, a tokenizer of another model, or latent steps already
             attached.
     """
-    if isinstance(model, LatentCausalLM):
+    if has_latents(model):
         raise ModelError("this model already has latent steps; attach() is called once")
-    if not isinstance(model, PreTrainedModel) or not model.can_generate():
+    if not (isinstance(model, PreTrainedModel) and model.can_generate()):
         raise ModelError(f"expected a Hugging Face causal LM, got {type(model).__name__}")
     if model.config.is_encoder_decoder:
         raise ModelError("encoder-decoder models have no single backbone; use a causal LM")
@@ -150,7 +150,8 @@ def load(path: str | Path, **kwargs: Any) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(name, config=config, **kwargs)
         check_match(model, tokenizer)
         return model.eval(), tokenizer
-    latent_class = with_latents(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], LatentCausalLM)
+    base: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    latent_class: Any = with_latents(base, LatentCausalLM)
     model, report = latent_class.from_pretrained(
         name, config=config, output_loading_info=True, **kwargs
     )

@@ -79,7 +79,9 @@ class PauseProjector(Projector):
 
     def __init__(self, model: Any, depth: int) -> None:
         super().__init__(model, depth)
-        self.embedding = nn.Parameter(model.get_input_embeddings().weight.new_zeros(hidden_size(model)))
+        self.embedding = nn.Parameter(
+            model.get_input_embeddings().weight.new_zeros(hidden_size(model))
+        )
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.embedding.to(hidden.dtype).expand_as(hidden)

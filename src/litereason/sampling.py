@@ -14,7 +14,7 @@ from litereason.generation import Completion, read_completion
 from litereason.model import has_latents
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class SamplingConfig:
     """How completions are drawn (METHOD section 3; arXiv 2512.02240, evaluation)."""
 
@@ -46,9 +46,7 @@ def encode(tokenizer: Any, prompt: str) -> list[int]:
     )["input_ids"]
 
 
-def check_lengths(
-    model: Any, names: Sequence[str], prompts: Sequence[list[int]], new: int
-) -> None:
+def check_lengths(model: Any, names: Sequence[str], prompts: Sequence[list[int]], new: int) -> None:
     """Check that every prompt leaves room for `new` positions.
 
     Raises:
@@ -88,9 +86,10 @@ def generate_batch(
     )
     ends = model.generation_config.eos_token_id
     ends = [ends] if isinstance(ends, int) else list(ends or [])
+    ends += [pad, tokenizer.eos_token_id]
     tags = model.latent_tags if has_latents(model) else None
     new = output[:, width:].tolist()
-    return [read_completion(row, tokenizer, tags, {*ends, pad, tokenizer.eos_token_id}) for row in new]
+    return [read_completion(row, tokenizer, tags, ends) for row in new]
 
 
 def sample(

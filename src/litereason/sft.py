@@ -51,7 +51,7 @@ class ProjectorConfig(TrainingArguments):
         super().__post_init__()
 
 
-def refuse_checkpointing(on: bool) -> None:
+def refuse_checkpointing(on: bool | None) -> None:
     """Gradient checkpointing drops the KV cache that latent steps need.
 
     Raises:
@@ -78,7 +78,12 @@ class ProjectorTrainer(Trainer):
     loss_is_scaled_for_ga = False
 
     def __init__(
-        self, model: Any, args: ProjectorConfig, rows: Sequence[Row], pad_token_id: int, **kwargs: Any
+        self,
+        model: Any,
+        args: ProjectorConfig,
+        rows: Sequence[Row],
+        pad_token_id: int,
+        **kwargs: Any,
     ) -> None:
         if args.train == "projector":
             if not has_latents(model):
@@ -109,7 +114,9 @@ class ProjectorTrainer(Trainer):
         loss = next_token_loss(self.accelerator.unwrap_model(model), **inputs) / count
         return (loss, {}) if return_outputs else loss
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """As the Trainer's; a non-finite loss contributes no gradient and is counted."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
@@ -130,7 +137,9 @@ def right_padded(batch: Sequence[Row], pad_token_id: int) -> dict[str, torch.Ten
         "attention_mask": torch.tensor(
             [[1] * len(r["input_ids"]) + [0] * n for r, n in zip(batch, fill, strict=True)]
         ),
-        "labels": torch.tensor([r["labels"] + [-100] * n for r, n in zip(batch, fill, strict=True)]),
+        "labels": torch.tensor(
+            [r["labels"] + [-100] * n for r, n in zip(batch, fill, strict=True)]
+        ),
     }
 
 

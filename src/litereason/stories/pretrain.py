@@ -17,6 +17,7 @@ from litereason.stories import reasoning, world
 from litereason.tasks.stories import StoriesTask, as_example
 from litereason.traces import make_row
 
+BARE = 4  # labels of a completion that is an answer without a trace
 POOL = 4  # batches that are sorted by length together, so that padding stays small
 
 
@@ -52,21 +53,36 @@ def lesson_rows(tokenizer: Any, lessons: Lessons, seed: int = 0) -> list[Row]:
     rng = random.Random(f"lessons-{seed}")
     task = StoriesTask()
     rows: list[Row] = []
-    pool: list[Row] = []
-    for step in range(lessons.steps):
+    for step in range(0, lessons.steps, POOL):
+        batches = min(POOL, lessons.steps - step)
         progress = min(1.0, step / max(1, lessons.curriculum))
-        while len(pool) < lessons.batch_size * (step % POOL + 1):
+        pool: list[Row] = []
+        while len(pool) < batches * lessons.batch_size:
             row = _row(rng, tokenizer, task, lessons, progress)
             if row:
                 pool.append(row)
-        if step % POOL == POOL - 1 or step == lessons.steps - 1:
-            pool.sort(key=lambda row: len(row["input_ids"]))
-            size = lessons.batch_size
-            batches = [pool[i : i + size] for i in range(0, len(pool), size)]
-            rng.shuffle(batches)
-            rows += [row for batch in batches for row in batch]
-            pool = []
+        rows += _dealt(rng, pool, batches)
     return rows
+
+
+def _dealt(rng: random.Random, pool: list[Row], batches: int) -> list[Row]:
+    """The pool as `batches` batches of like length, with bare answers spread over all of them.
+
+    A batch of bare answers alone would count as much as one of whole traces, a token 30 times as much.
+    """
+    pool = sorted(pool, key=lambda row: len(row["input_ids"]))
+    bare = [row for row in pool if sum(label != -100 for label in row["labels"]) <= BARE]
+    traces = [row for row in pool if sum(label != -100 for label in row["labels"]) > BARE]
+    rng.shuffle(bare)
+    size = len(pool) // batches
+    dealt = []
+    for i in range(batches):
+        few = bare[i::batches]
+        room = size - len(few)
+        dealt.append(few + traces[:room])
+        traces = traces[room:]
+    rng.shuffle(dealt)
+    return [row for batch in dealt for row in batch]
 
 
 def _row(

@@ -64,9 +64,7 @@ def as_text(lines: list[str], answer: str) -> str:
 _KEPT = {"short": {"use", "trade", "die"}, "brief": {"use"}}
 
 
-def _check_all(
-    rng: random.Random, story: Story, slip: float
-) -> "list[tuple[str, str, bool]]":
+def _check_all(rng: random.Random, story: Story, slip: float) -> "list[tuple[str, str, bool]]":
     """(kind, what to say of it, whether it cannot be) for each sentence of the story."""
     holds: dict[str, str] = {}
     dead: str | None = None

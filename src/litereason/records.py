@@ -1,0 +1,82 @@
+"""Records of completions: figures over items, and paired comparisons of arms. Imports no torch."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from litereason import files, stats
+
+# Comparisons that the report speaks of: (arm, other arm, metrics).
+PAIRS = [
+    ("rl", "base", ["accuracy"]),
+    ("litereason", "base", ["accuracy"]),
+    ("litereason", "rl", ["accuracy", "discrete_tokens", "total_tokens"]),
+    ("litereason", "pause", ["accuracy", "discrete_tokens"]),
+    ("litereason", "litereason-other-row", ["accuracy"]),
+    ("litereason", "litereason-zeros", ["accuracy"]),
+    ("litereason", "litereason-noise", ["accuracy"]),
+    ("litereason", "direct-rl", ["accuracy"]),
+]
+VALUES: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "accuracy": lambda r: None if r["correct"] is None else float(r["correct"]),
+    "reward": lambda r: r["reward"],
+    "discrete_tokens": lambda r: r["discrete_tokens"],
+    "total_tokens": lambda r: r["discrete_tokens"] + r["latent_steps"],
+    "latent_steps": lambda r: r["latent_steps"],
+    "trigger_rate": lambda r: float(r["thoughts"] > 0),
+}
+
+
+def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Figures over items with 95 % item-level bootstrap intervals (METHOD section 3, evaluation).
+
+    Completions that cannot be scored (`reward` None) are left out of accuracy and reward, and counted.
+    """
+    thoughts = sum(record["thoughts"] for record in records)
+    items = {record["item"] for record in records}
+    figures: dict[str, Any] = {"items": len(items), "samples": round(len(records) / len(items), 3)}
+    for metric in VALUES:
+        means = list(item_means(records, metric).values())
+        figures[metric] = stats.interval(np.array(means)) if means else None
+    latent_steps = sum(record["latent_steps"] for record in records)
+    return figures | {
+        "steps_per_thought": latent_steps / thoughts if thoughts else None,
+        "truncated": float(np.mean([record["truncated"] for record in records])),
+        "unscored": sum(record["reward"] is None for record in records),
+    }
+
+
+def item_means(records: Sequence[dict[str, Any]], metric: str) -> dict[str, float]:
+    """Mean of a metric over the samples of each item; items without a value are left out."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        value = VALUES[metric](record)
+        if value is not None:
+            values[record["item"]].append(value)
+    return {item: float(np.mean(found)) for item, found in values.items()}
+
+
+def write_comparisons(run: Path) -> Path | None:
+    """Write `comparisons.json`: paired differences of the arms that the run has evaluated."""
+    found = []
+    read = {
+        arm: files.read_jsonl(run / "eval" / arm / "records.jsonl")
+        for arm in {name for pair in PAIRS for name in pair[:2]}
+        if (run / "eval" / arm / "summary.json").exists()
+    }
+    for a, b, metrics in PAIRS:
+        if a not in read or b not in read:
+            continue
+        for metric in metrics:
+            left, right = item_means(read[a], metric), item_means(read[b], metric)
+            both = [item for item in left if item in right]
+            if both:
+                difference = stats.paired(
+                    np.array([left[item] for item in both]),
+                    np.array([right[item] for item in both]),
+                )
+                found.append({"a": a, "b": b, "metric": metric, **difference})
+    return files.write_json(run / "comparisons.json", found)

@@ -1,0 +1,74 @@
+"""A stage's directory: the resolved settings, and whether they are the ones of an earlier run."""
+
+import dataclasses
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from litereason import files
+from litereason.errors import ConfigError
+
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
+
+
+def open_stage(directory: Path, settings: Any) -> Path:
+    """Make `directory` the home of a stage run with `settings` (a dataclass).
+
+    The settings, the commit and the versions go to `config.yaml`. A directory that was begun with the
+    same settings is taken up again.
+
+    Raises:
+        ConfigError: it was begun with other settings; names them.
+    """
+    wanted = plain(dataclasses.asdict(settings))
+    path = directory / "config.yaml"
+    if path.exists():
+        begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
+        differ = sorted(k for k in {*wanted, *begun} if wanted.get(k) != begun.get(k))
+        if differ:
+            changes = "; ".join(f"{k}: {begun.get(k)!r} -> {wanted.get(k)!r}" for k in differ)
+            raise ConfigError(
+                f"{directory} was begun with other settings ({changes}). Take another --run_dir or "
+                "--name, or delete the directory"
+            )
+        return directory
+    record = {"settings": wanted, "commit": commit(), "versions": versions()}
+    files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    return directory
+
+
+def plain(value: Any) -> Any:
+    """Paths and tuples as YAML can hold them."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, if it is a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what results depend on."""
+    found = {"litereason": metadata.version("litereason")}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

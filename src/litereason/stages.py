@@ -1,0 +1,324 @@
+"""The stages as functions: collect, sft, rl, eval. Each reads what the one before wrote.
+
+A stage has a directory under the run directory. It is skipped when complete, taken up again when not,
+and refuses a directory begun with other settings. Everything that can be wrong with the input is checked
+before a model is loaded.
+"""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from litereason import files
+from litereason import model as latent
+from litereason.ablations import check_ablation
+from litereason.config import LatentConfig
+from litereason.console import say
+from litereason.errors import DataError
+from litereason.run_dir import open_stage
+from litereason.sampling import SamplingConfig, check_lengths, encode, sample
+from litereason.tasks import get_task
+from litereason.tasks.base import Example, Task, check_mode, preflight, score
+
+
+def option(default: Any, text: str) -> Any:
+    """A dataclass field with a default and the help that `--help` shows."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(kw_only=True)
+class StageConfig:
+    """What every stage is told."""
+
+    model: str = dataclasses.field(
+        metadata={"help": "a path, a hub id, or a name that `litereason get` knows"}
+    )
+    task: str = option("stories", "stories, flawed_fictions, or path/to/file.py:Class")
+    task_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "the task's own, as --task_options.NAME VALUE"}
+    )
+    run_dir: str = option("runs/default", "where everything of this run goes")
+    name: str = option("litereason", "this arm's name: outputs go to RUN_DIR/STAGE/NAME")
+    split: str = option("train", "the task's split")
+    limit: int | None = option(None, "take so many examples only")
+    mode: str = option("plain", "prompt: plain, latent (thoughts offered) or direct (no reasoning)")
+    projector: str = option("mlp", "for a model without latent steps: mlp, rms or pause")
+    projector_depth: int = option(3, "MLPs in the projector")
+    seed: int = option(0, "seed of everything random")
+
+    def open(self, stage: str) -> tuple[Path, Task, list[Example]]:
+        """The stage's directory, the task and its examples, checked."""
+        check_mode(self.mode)
+        task = get_task(self.task, self.task_options)
+        examples = task.examples(self.split, self.limit)
+        preflight(task, examples)
+        directory = Path(self.run_dir) / stage / self.name
+        return open_stage(directory, self), task, examples
+
+    def load(self, latents: bool) -> tuple[Any, Any]:
+        """The model and its tokenizer; latent steps are attached if asked for and absent."""
+        model, tokenizer = latent.load(self.model)
+        if latents and not latent.has_latents(model):
+            settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
+            model = latent.attach(model, tokenizer, settings)
+        if torch.cuda.is_available():
+            model = model.to("cuda")
+        return model, tokenizer
+
+
+@dataclasses.dataclass(kw_only=True)
+class CollectConfig(StageConfig, SamplingConfig):
+    """Stage 1: sample traces and keep those that earn a reward."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class SFTConfig(StageConfig):
+    """Stage 2: train the projector on traces in which sentences became thoughts."""
+
+    traces: str | None = option(None, "traces.jsonl; default: RUN_DIR/collect/NAME/traces.jsonl")
+    train: str = option("projector", "projector (base frozen), or all")
+    shares: tuple[float, ...] = option((0.10, 0.25), "shares of sentences to replace (s_r)")
+    copies: int = option(5, "rows per trace and share")
+    ratio: float = option(0.2, "latent steps per replaced token (t_r)")
+    loss_after: str = option("first", "loss after the first tag, the last, or the prompt")
+    max_length: int = option(4096, "longer rows are left out")
+    held_out: int = option(0, "rows kept back to report the loss on, with controls")
+    trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(kw_only=True)
+class RLConfig(StageConfig):
+    """Stage 3: GRPO; with --mode latent the policy decides when to think in latent steps."""
+
+    trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(kw_only=True)
+class EvalConfig(StageConfig, SamplingConfig):
+    """Sample every item and report figures with item-level intervals."""
+
+    split: str = option("test", "the task's split")
+    samples: int = option(10, "completions per item")
+    ablation: str | None = option(None, "replace latents: zeros, noise, other_row or init")
+    title: str | None = option(None, "what the report calls this arm")
+
+
+def collect(config: CollectConfig) -> Path:
+    """Sample `samples` completions a prompt; write those with reward above 0 to `traces.jsonl`."""
+    directory, task, examples = config.open("collect")
+    out = directory / "traces.jsonl"
+    if out.exists():
+        say(f"collect: already complete, {out}")
+        return out
+    model, tokenizer = config.load(latents=config.mode == "latent")
+    prompts = [task.prompt(example, config.mode) for example in examples]
+    encoded = [encode(tokenizer, prompt) for prompt in prompts]
+    check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
+
+    def record(i: int, k: int, completion: Any) -> dict[str, Any]:
+        reward = score(task, examples[i], completion.text)
+        return {"item": examples[i].id, "completion": completion.text, "reward": reward}
+
+    partial = directory / "samples.partial.jsonl"
+    title = f"collect {config.name}"
+    rows = sample(model, tokenizer, encoded, config, record, partial, title)
+    kept = [row for row in rows if (row["reward"] or 0) > 0]
+    if not kept:
+        raise DataError(
+            f"none of {len(rows)} samples earned a reward; use a stronger model, an easier split, or "
+            "more --samples"
+        )
+    fields = ("item", "sample", "completion", "reward")
+    files.write_jsonl(out, [{field: row[field] for field in fields} for row in kept])
+    files.write_json(directory / "summary.json", {"samples": len(rows), "kept": len(kept)})
+    partial.unlink(missing_ok=True)
+    say(f"collect: kept {len(kept)} of {len(rows)} samples, {out}")
+    return out
+
+
+def read_traces(
+    path: Path, task: Task, examples: Sequence[Example], mode: str
+) -> list[tuple[str, str]]:
+    """(prompt, completion) of each line of a traces file.
+
+    A line has `completion`, and either `prompt` or the `item` whose prompt the task makes.
+
+    Raises:
+        DataError: a line without them, or an item that the split does not hold.
+    """
+    known = {example.id: example for example in examples}
+    pairs = []
+    for number, row in enumerate(files.read_jsonl(path), 1):
+        if not isinstance(row.get("completion"), str):
+            raise DataError(f"{path}, line {number}: no text in 'completion'; has {sorted(row)}")
+        if isinstance(row.get("prompt"), str):
+            pairs.append((row["prompt"], row["completion"]))
+        elif row.get("item") in known:
+            pairs.append((task.prompt(known[row["item"]], mode), row["completion"]))
+        else:
+            raise DataError(
+                f"{path}, line {number}: no 'prompt', and item {row.get('item')!r} is not in this "
+                "split; use the split and limit that the traces were collected with"
+            )
+    return pairs
+
+
+def sft(config: SFTConfig) -> Path:
+    """Train the projector (or everything) on traces with thoughts; write `model/`."""
+    from litereason.sft import ProjectorConfig, ProjectorTrainer
+    from litereason.traces import Replacement, training_rows
+    from litereason.trainers import use_our_callbacks, whole_checkpoint
+
+    directory, task, examples = config.open("sft")
+    if (directory / "model").exists():
+        say(f"sft: already complete, {directory / 'model'}")
+        return directory / "model"
+    default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
+    pairs = read_traces(Path(config.traces or default), task, examples, config.mode)
+    how = Replacement(config.shares, config.copies, config.ratio, config.loss_after)
+    settings = ProjectorConfig(
+        output_dir=str(directory / "checkpoints"),
+        train=config.train,
+        **defaults(config.seed) | config.trainer,
+    )
+    torch.manual_seed(config.seed)
+    model, tokenizer = config.load(latents=True)
+    encoded = [(encode(tokenizer, prompt), text) for prompt, text in pairs]
+    rows = training_rows(encoded, how, tokenizer, model.latent_tags, config.seed, config.max_length)
+    held_out, rows = rows[: config.held_out], rows[config.held_out :]
+    trainer = ProjectorTrainer(model, settings, rows, tokenizer.pad_token_id)
+    use_our_callbacks(trainer, f"sft {config.name}", directory / "metrics.jsonl")
+    trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
+    result: dict[str, Any] = {"rows": len(rows), "skipped_steps": trainer.skipped_steps}
+    if held_out:
+        result["held_out"] = held_out_losses(model, held_out, tokenizer.pad_token_id)
+    files.write_json(directory / "summary.json", result)
+    return finish(model, tokenizer, directory)
+
+
+def held_out_losses(model: Any, rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
+    """Loss after tags with the model's own latents and with each control, and the differences.
+
+    Returns:
+        {"latents": nats a token, control: {"loss", "difference", "low", "high", "p", "items"}}; the
+        differences are control - latents, paired by row, with 95 % intervals.
+    """
+    import numpy as np
+
+    from litereason import stats
+    from litereason.ablations import ablated
+    from litereason.sft import row_losses
+
+    def per_token(name: str | None) -> tuple[np.ndarray, float]:
+        with torch.random.fork_rng(), ablated(model, name):
+            torch.manual_seed(0)
+            found = row_losses(model, rows, pad)
+        sums, counts = np.array(found).T
+        return sums / counts, float(sums.sum() / counts.sum())
+
+    own, mean = per_token(None)
+    result: dict[str, Any] = {"latents": mean, "rows": len(rows)}
+    for name in ("zeros", "noise", "init", "other_row"):
+        other, loss = per_token(name)
+        result[name] = {"loss": loss, **stats.paired(other, own)}
+    return result
+
+
+def rl(config: RLConfig) -> Path:
+    """GRPO on the task's reward; write `model/`."""
+    from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
+    from litereason.trainers import use_our_callbacks, whole_checkpoint
+
+    directory, task, examples = config.open("rl")
+    if (directory / "model").exists():
+        say(f"rl: already complete, {directory / 'model'}")
+        return directory / "model"
+    settings = LatentGRPOConfig(
+        output_dir=str(directory / "checkpoints"), **defaults(config.seed) | config.trainer
+    )
+    torch.manual_seed(config.seed)
+    model, tokenizer = config.load(latents=config.mode == "latent")
+    encoded = [encode(tokenizer, task.prompt(example, config.mode)) for example in examples]
+    new = settings.max_completion_length or 0
+    check_lengths(model, [example.id for example in examples], encoded, new)
+    trainer = LatentGRPOTrainer(model, settings, task, examples, tokenizer, config.mode)
+    use_our_callbacks(trainer, f"rl {config.name}", directory / "metrics.jsonl")
+    trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
+    return finish(model, tokenizer, directory)
+
+
+def evaluate(config: EvalConfig) -> Path:
+    """Write `records.jsonl` and `summary.json` of a model on a split."""
+    from litereason.evaluate import evaluate as run
+
+    check_ablation(config.ablation)
+    directory, task, examples = config.open("eval")
+    out = directory / "summary.json"
+    if out.exists():
+        say(f"eval: already complete, {out}")
+        return out
+    start = time.perf_counter()
+    model, tokenizer = config.load(latents=config.mode == "latent")
+    title = f"eval {config.name}"
+    figures = run(
+        model, tokenizer, task, examples, config.mode, config, directory, title, config.ablation
+    )
+    about = {
+        "arm": config.name,
+        "title": config.title or config.name,
+        "task": config.task,
+        "split": config.split,
+        "model": config.model,
+        "mode": config.mode,
+        "ablation": config.ablation,
+        "seed": config.seed,
+        "seconds": round(time.perf_counter() - start, 2),
+        "command": command("eval", config),
+    }
+    files.write_json(out, about | figures)
+    say(f"eval {config.name}: {headline(figures)}")
+    return out
+
+
+def headline(figures: dict[str, Any]) -> str:
+    """The main figures in one line."""
+    parts = []
+    if accuracy := figures["accuracy"]:
+        low, high = 100 * accuracy["low"], 100 * accuracy["high"]
+        parts.append(f"accuracy {100 * accuracy['mean']:.1f} % [{low:.1f}, {high:.1f}]")
+    parts.append(f"{figures['discrete_tokens']['mean']:.1f} discrete tokens")
+    parts.append(f"{figures['latent_steps']['mean']:.1f} latent steps")
+    parts.append(f"thoughts in {100 * figures['trigger_rate']['mean']:.0f} % of samples")
+    return ", ".join(parts) + f" (n = {figures['items']} items)"
+
+
+def finish(model: Any, tokenizer: Any, directory: Path) -> Path:
+    """Save the model of a training stage and drop its checkpoints."""
+    path = latent.save(model, directory / "model", tokenizer)
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    say(f"saved {path}")
+    return path
+
+
+def defaults(seed: int) -> dict[str, Any]:
+    """Trainer options that follow from the machine and the stage."""
+    return {"use_cpu": not torch.cuda.is_available(), "seed": seed, "save_steps": 50}
+
+
+def command(stage: str, config: Any) -> str:
+    """The command line that repeats a stage."""
+    words = [f"litereason {stage}"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.default is not dataclasses.MISSING and value == field.default:
+            continue
+        if isinstance(value, dict):
+            words += [f"--{field.name}.{key} {item}" for key, item in value.items()]
+        elif value is not None:
+            words.append(f"--{field.name} {value}")
+    return " ".join(words)

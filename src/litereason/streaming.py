@@ -1,0 +1,82 @@
+"""A completion as it is made: text to the terminal, a dot for every latent step."""
+
+import sys
+from typing import Any, TextIO
+
+import torch
+from transformers import TextStreamer
+
+from litereason import model as latent
+from litereason.errors import ConfigError
+from litereason.sampling import check_lengths, encode
+from litereason.tags import Tags
+
+DOT = "●"
+
+
+class LatentStreamer(TextStreamer):
+    """Streams text as `TextStreamer` does and shows each latent step as a dot."""
+
+    def __init__(self, tokenizer: Any, tags: Tags, out: TextIO | None = None) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.latent_id = tags.latent_token_id
+        self.out = out or sys.stdout
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the newest ids; the first call is the prompt."""
+        ids = value.flatten()
+        if not self.next_tokens_are_prompt and ids.tolist() == [self.latent_id]:
+            super().end()  # what was held back is complete: a thought starts only after a tag
+            self.next_tokens_are_prompt = False
+            print(DOT, end="", flush=True, file=self.out)
+            return
+        super().put(ids)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Print what is certain."""
+        print(text, end="", flush=True, file=self.out)
+
+    def end(self) -> None:
+        """Print the rest and a line break."""
+        super().end()
+        print(file=self.out)
+
+
+def stream(
+    model: str,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int,
+    prefix: str = "",
+) -> None:
+    """Load a model, answer one prompt on stdout; `prefix` is put at the start of the answer.
+
+    Raises:
+        ConfigError: an empty prompt.
+        ModelError: the model cannot be loaded, or cannot take latent steps.
+        DataError: the prompt does not fit the context.
+    """
+    if not prompt.strip():
+        raise ConfigError("--prompt is empty; give the message to answer")
+    lm, tokenizer = latent.load(model)
+    if not latent.has_latents(lm):
+        lm = latent.attach(lm, tokenizer)
+    start = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []
+    ids = encode(tokenizer, prompt) + start
+    check_lengths(lm, ["--prompt"], [ids], max_new_tokens)
+    draw: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        draw = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+    torch.manual_seed(seed)
+    print(prefix, end="", flush=True)
+    lm.generate(
+        input_ids=torch.tensor([ids], device=lm.device),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=lm.device),
+        max_new_tokens=max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id or 0,
+        streamer=LatentStreamer(tokenizer, lm.latent_tags),
+        **draw,
+    )
