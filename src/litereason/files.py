@@ -82,3 +82,18 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{source} is empty; expected one JSON object a line")
     return rows
+
+
+def read_json(path: str | Path) -> Any:
+    """Read one JSON value.
+
+    Raises:
+        DataError: no such file, or not JSON.
+    """
+    source = Path(path)
+    try:
+        return json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {source}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{source}, line {error.lineno}: not JSON ({error.msg})") from error

@@ -123,7 +123,7 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
     model.config.litereason = config.to_dict()
     _install(model, config)
     backbone(model).latent_projector.start_from(model)
-    model.latent_tags = Tags(tokenizer, config)
+    model.latent_tags = Tags(tokenizer, config)  # pyright: ignore[reportArgumentType]
     return model
 
 

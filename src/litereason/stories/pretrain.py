@@ -1,9 +1,9 @@
 """A base model for the embedded default, trained from nothing on generated stories.
 
-It learns several ways to think, with slips, so that it is what RL needs: a model that can reason but
-is not reliable. Stories grow harder over the first steps, with errors strewn densely at first; whole
-stories from the start leave a model of this size at chance. Matrices train with Muon, the rest with
-AdamW.
+It learns several ways to think, with slips, and at last to guess in a hurry, so that it is what RL
+needs: a model that can reason but often does not. Stories grow harder over the first steps, with errors
+strewn densely at first; whole stories from the start leave a model of this size at chance. Matrices
+train with Muon, the rest with AdamW.
 """
 
 import dataclasses
@@ -29,20 +29,24 @@ class Lessons:
         steps: optimiser steps.
         batch_size: stories a step.
         styles: share of each trace style.
+        hasty_steps: the last steps, in which the model learns to guess in a hurry.
+        haste: share of guesses (`hunch`) in them.
         direct: share of prompts that ask for the answer at once.
         slip: chance of a mistake at each step of a trace.
         curriculum: steps until stories have their full difficulty.
         strewn: least share of stories with errors strewn over all uses.
     """
 
-    steps: int = 500
+    steps: int = 420
     batch_size: int = 64
     styles: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"verbose": 0.6, "delta": 0.2, "hunch": 0.2}
+        default_factory=lambda: {"verbose": 0.7, "delta": 0.2, "hunch": 0.1}
     )
+    hasty_steps: int = 40
+    haste: float = 0.65
     direct: float = 0.1
     slip: float = 0.03
-    curriculum: int = 400
+    curriculum: int = 300
     strewn: float = 0.3
     characters: int = 3
     events: int = 8
@@ -58,7 +62,8 @@ def lesson_rows(tokenizer: Any, lessons: Lessons, seed: int = 0) -> list[Row]:
         progress = min(1.0, step / max(1, lessons.curriculum))
         pool: list[Row] = []
         while len(pool) < batches * lessons.batch_size:
-            row = _row(rng, tokenizer, task, lessons, progress)
+            hasty = step >= lessons.steps - lessons.hasty_steps and rng.random() < lessons.haste
+            row = _row(rng, tokenizer, task, lessons, progress, hasty)
             if row:
                 pool.append(row)
         rows += _dealt(rng, pool, batches)
@@ -86,7 +91,12 @@ def _dealt(rng: random.Random, pool: list[Row], batches: int) -> list[Row]:
 
 
 def _row(
-    rng: random.Random, tokenizer: Any, task: StoriesTask, lessons: Lessons, progress: float
+    rng: random.Random,
+    tokenizer: Any,
+    task: StoriesTask,
+    lessons: Lessons,
+    progress: float,
+    hasty: bool,
 ) -> Row | None:
     full = rng.random() < progress
     characters = lessons.characters if full else rng.randint(2, lessons.characters)
@@ -100,7 +110,8 @@ def _row(
     answer = story.label
     if mode == "plain":
         styles, weights = zip(*lessons.styles.items(), strict=True)
-        lines, answer = reasoning.trace(rng, story, rng.choices(styles, weights)[0], lessons.slip)
+        style = "hunch" if hasty else rng.choices(styles, weights)[0]
+        lines, answer = reasoning.trace(rng, story, style, lessons.slip)
     prompt = tokenizer(task.prompt(as_example("", story), mode))["input_ids"]
     completion = tokenizer(reasoning.as_text(lines, answer))["input_ids"]
     return make_row(prompt, [*completion, tokenizer.eos_token_id], "prompt")

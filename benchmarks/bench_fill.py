@@ -1,0 +1,99 @@
+"""Teacher forcing with thoughts, forward and backward to the projector, against a limit and a peer.
+
+4 rows of 256 positions with 3 thoughts of 3 steps at random places, base frozen, loss on the text
+after a row's first thought. The limit is one parallel pass over the same positions without thoughts,
+with gradients to the input embeddings. The peer forwards the whole prefix again for every latent
+step, one row at a time; it runs on one row, the first, and its time is taken as that row's share: a
+quarter of four rows. What is left out: optimiser steps, mixed precision, padding.
+"""
+
+import random
+
+import torch
+from harness import interleaved, plain_and_latent, report, report_pairs, text_ids
+from torch import Tensor
+from torch.nn import functional
+
+from litereason.losses import head
+
+ROWS, LENGTH, THOUGHTS, STEPS, FIRST = 4, 256, 3, 3, 48
+
+
+def with_thoughts(ids: Tensor, latent_id: int) -> Tensor:
+    """`ids` with THOUGHTS runs of STEPS slots in every row, at random places from FIRST on."""
+    chance = random.Random(0)
+    ids = ids.clone()
+    share = (LENGTH - FIRST) // THOUGHTS
+    for row in range(ids.shape[0]):
+        for k in range(THOUGHTS):
+            start = FIRST + k * share + chance.randrange(share - STEPS)
+            ids[row, start : start + STEPS] = latent_id
+    return ids
+
+
+def labels_of(ids: Tensor, latent_id: int) -> Tensor:
+    """The text after each row's first thought; -100 elsewhere."""
+    latent = ids == latent_id
+    return ids.masked_fill(latent | (latent.cumsum(1) == 0), -100)
+
+
+def loss_of(model, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of `labels` `(batch, length)` given all last hidden states."""
+    chosen = labels[:, 1:] != -100
+    return functional.cross_entropy(head(model, hidden[:, :-1][chosen]), labels[:, 1:][chosen])
+
+
+def naive_inputs(model, ids: Tensor) -> Tensor:
+    """Input embeddings `(1, length, width)` of one row, a whole pass for every latent step."""
+    tokens = model.get_input_embeddings()(ids)
+    slots = (ids[0] == model.latent_config.latent_token_id).nonzero()[:, 0].tolist()
+    inputs = tokens[:, : slots[0]]
+    for slot, end in zip(slots, [*slots[1:], ids.shape[1]], strict=True):
+        hidden = model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        latent = model.latent_projector(hidden[:, -1:])
+        inputs = torch.cat([inputs, latent, tokens[:, slot + 1 : end]], 1)
+    return inputs
+
+
+def main() -> None:
+    """Check that filling and the naive way agree, then measure."""
+    plain, model, tokenizer = plain_and_latent()
+    for module in (plain, model):
+        module.requires_grad_(False)
+    model.latent_projector.requires_grad_(True)
+    text = text_ids(tokenizer, ROWS, LENGTH)
+    latent_id = model.latent_config.latent_token_id
+    ids = with_thoughts(text, latent_id)
+    labels = labels_of(ids, latent_id)
+    losses = {}
+
+    def fill(rows: int = ROWS) -> None:
+        hidden = model.base_model(input_ids=ids[:rows], use_cache=False).last_hidden_state
+        losses["fill"] = loss_of(model, hidden, labels[:rows])
+        losses["fill"].backward()
+
+    def limit() -> None:
+        inputs = plain.get_input_embeddings()(text).requires_grad_(True)
+        hidden = plain.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        loss_of(plain, hidden, labels).backward()
+
+    def naive() -> None:
+        inputs = naive_inputs(model, ids[:1])
+        hidden = model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        losses["naive"] = loss_of(model, hidden, labels[:1])
+        losses["naive"].backward()
+
+    fill(rows=1)
+    naive()
+    torch.testing.assert_close(losses["fill"], losses["naive"], rtol=1e-4, atol=1e-4)
+    report_pairs("fill, to the limit", "one parallel pass", interleaved(fill, limit, 5), "<= 1.5")
+    pairs = interleaved(fill, naive, 3, warm_up=0)
+    ours, other = ROWS / pairs.ours, 1 / pairs.other
+    report(
+        *("fill, to the naive way", ours, ("prefix again a step", other), ">= 4"),
+        *("rows per CPU s", pairs.n, ROWS / pairs.ratio),
+    )
+
+
+if __name__ == "__main__":
+    main()

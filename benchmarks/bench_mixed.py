@@ -1,0 +1,72 @@
+"""A batch whose rows think at different times against plain decoding of as many positions.
+
+16 rows of 64 new positions, greedy, float32. A processor forces two tags on each row, two positions
+later in every next row, so that at most steps some rows write and others are in a thought; the same
+processor runs in the plain arm. What is left out: what thinking saves, which is a shorter text.
+"""
+
+import torch
+from harness import interleaved, plain_and_latent, report_pairs, text_ids
+from transformers import LogitsProcessor, LogitsProcessorList
+
+ROWS, PROMPT, NEW, STEPS, PERIOD = 16, 32, 64, 4, 32
+
+
+class Forced(LogitsProcessor):
+    """Forces `plan[row, step]` where it is not negative, shape `(rows, new)`."""
+
+    def __init__(self, plan: torch.Tensor) -> None:
+        self.plan = plan
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        wanted = self.plan[:, input_ids.shape[1] - PROMPT]
+        rows = (wanted >= 0).nonzero()[:, 0]
+        scores = scores.clone()
+        scores[rows] = -torch.inf
+        scores[rows, wanted[rows]] = 0.0
+        return scores
+
+
+def plan_tags(tag: list[int]) -> tuple[torch.Tensor, int]:
+    """Where the ids of `tag` are forced, and how many latent steps follow in all.
+
+    A row's first thought starts at twice its number, the next PERIOD later, if it ends in time.
+    """
+    plan = torch.full((ROWS, NEW), -1)
+    thoughts = 0
+    for row in range(ROWS):
+        for start in range(2 * row % PERIOD, NEW - len(tag) - STEPS + 1, PERIOD):
+            plan[row, start : start + len(tag)] = torch.tensor(tag)
+            thoughts += 1
+    return plan, thoughts * STEPS
+
+
+def main() -> None:
+    """Measure, after checking that as many positions were latent as planned."""
+    plain, latent, tokenizer = plain_and_latent()
+    tags = latent.latent_tags
+    plan, planned = plan_tags(tokenizer(tags.text(STEPS), add_special_tokens=False).input_ids)
+    ids = text_ids(tokenizer, ROWS, PROMPT)
+
+    def write(model) -> torch.Tensor:
+        return model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=LogitsProcessorList([Forced(plan)]),
+            min_new_tokens=NEW,
+            max_new_tokens=NEW,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+
+    slots = write(latent)[:, PROMPT:] == tags.latent_token_id
+    if int(slots.sum()) != planned:
+        raise AssertionError(f"{int(slots.sum())} latent positions, {planned} were planned")
+    mixed = (slots.any(0) & ~slots.all(0)).float().mean()
+    print(f"latent positions: {slots.float().mean():.0%}; steps in mixed modes: {mixed:.0%}")
+    pairs = interleaved(lambda: write(latent), lambda: write(plain), 5)
+    report_pairs("mixed, batch 16", "plain generate", pairs, "<= 1.05")
+
+
+if __name__ == "__main__":
+    main()

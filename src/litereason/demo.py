@@ -1,0 +1,248 @@
+"""The whole story on the embedded task, on two CPU cores: `litereason demo`.
+
+A tiny base model is trained from nothing, then the arms: base, direct answers, ordinary RL, LiteReason,
+and LiteReason's control, in which every latent step is the same trained pause embedding. Each arm is
+judged on held-out stories, LiteReason also with another row's latents, and the report says what held.
+Nothing is chosen on the test split. Every stage resumes and is skipped when complete.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from litereason import files, stages
+from litereason.console import say
+from litereason.model import save
+from litereason.records import write_comparisons
+from litereason.report import write_report
+from litereason.run_dir import open_stage
+from litereason.sft import ProjectorConfig, ProjectorTrainer
+from litereason.stories.pretrain import Lessons, MuonAdamW, lesson_rows
+from litereason.stories.tiny import SPECIAL, tiny_model, tiny_tokenizer
+from litereason.tasks.stories import StoriesTask
+from litereason.trainers import use_our_callbacks, whole_checkpoint
+
+MUON_LEARNING_RATE = 5e-3
+TITLES = {
+    "base": "Base",
+    "direct": "Direct answer (prompted)",
+    "direct-rl": "Direct answer (RL)",
+    "rl": "RL, no latent steps",
+    "litereason": "LiteReason",
+    "pause": "LiteReason, trained pause",
+    "litereason-other-row": "LiteReason, another row's latents",
+}
+
+
+@dataclasses.dataclass(kw_only=True)
+class DemoConfig:
+    """Run every stage on the embedded task and write a report (about 15 minutes on 2 cores)."""
+
+    run_dir: str = stages.option("runs/demo", "where everything goes")
+    quick: bool = stages.option(False, "a smaller run of a few minutes, to see all stages work")
+    seed: int = stages.option(0, "seed of everything random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    lessons: Lessons
+    collect_prompts: int
+    sft_steps: int
+    rl_steps: int
+    direct_steps: int
+    test_items: int
+
+
+FULL = Scale(Lessons(), 600, 120, 60, 20, 500)
+QUICK = Scale(Lessons(steps=60, curriculum=40, hasty_steps=10), 40, 10, 3, 2, 60)
+
+
+def demo(config: DemoConfig) -> Path:
+    """Run the demo; returns the report's path."""
+    scale = QUICK if config.quick else FULL
+    run = Path(config.run_dir)
+    open_stage(run, config)
+    clock = Clock(run / "timings.json")
+    base = clock("train the base model", lambda: train_base(run / "base", scale, config.seed))
+    make = Arms(config, scale, base)
+    evaluate(clock, make, "base", base, "plain")
+    evaluate(clock, make, "direct", base, "direct")
+    model = clock("direct answer: RL", lambda: make.rl("direct-rl", base, "direct"))
+    evaluate(clock, make, "direct-rl", model, "direct")
+    model = clock("RL without latent steps", lambda: make.rl("rl", base, "plain"))
+    evaluate(clock, make, "rl", model, "plain")
+    clock("collect traces", make.collect)
+    for arm, projector in (("litereason", "rms"), ("pause", "pause")):
+        start = clock(f"{arm}: SFT", lambda a=arm, p=projector: make.sft(a, p))
+        model = clock(f"{arm}: RL", lambda a=arm, s=start: make.rl(a, s, "latent"))
+        evaluate(clock, make, arm, model, "latent")
+        if arm == "litereason":
+            evaluate(clock, make, "litereason-other-row", model, "latent", "other_row")
+    write_comparisons(run)
+    report = write_report(run)
+    say(f"report: {report}")
+    return report
+
+
+class Clock:
+    """Runs stages and keeps their seconds; a stage skipped on resume keeps its first time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = {}
+        if path.exists():
+            self.seconds = files.read_json(path)
+
+    def __call__(self, name: str, stage: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = stage()
+        taken = time.perf_counter() - start
+        self.seconds[name] = round(max(taken, self.seconds.get(name, 0.0)), 1)
+        files.write_json(self.path, self.seconds)
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Arms:
+    """Stage settings that all arms share: same prompts, same sampler, same budgets."""
+
+    config: DemoConfig
+    scale: Scale
+    base: Path
+
+    def shared(self, name: str) -> dict[str, Any]:
+        return {"run_dir": self.config.run_dir, "name": name, "seed": self.config.seed}
+
+    def collect(self) -> Path:
+        return stages.collect(
+            stages.CollectConfig(
+                model=str(self.base),
+                limit=self.scale.collect_prompts,
+                samples=5,
+                batch_size=250,
+                max_new_tokens=NEW_TOKENS,
+                **self.shared("traces"),
+            )
+        )
+
+    def sft(self, name: str, projector: str) -> Path:
+        return stages.sft(
+            stages.SFTConfig(
+                model=str(self.base),
+                mode="latent",
+                projector=projector,
+                projector_depth=1,
+                limit=self.scale.collect_prompts,
+                traces=str(Path(self.config.run_dir) / "collect" / "traces" / "traces.jsonl"),
+                train="all",
+                shares=(0.10, 0.25, 0.50),
+                copies=1,
+                loss_after="prompt",
+                trainer={
+                    "max_steps": self.scale.sft_steps,
+                    "learning_rate": 1e-3,
+                    "per_device_train_batch_size": 32,
+                    "gradient_accumulation_steps": 1,
+                    "max_grad_norm": 1.0,
+                    "logging_steps": 5,
+                },
+                **self.shared(name),
+            )
+        )
+
+    def rl(self, name: str, start: Path, mode: str) -> Path:
+        steps = self.scale.direct_steps if mode == "direct" else self.scale.rl_steps
+        return stages.rl(
+            stages.RLConfig(
+                model=str(start),
+                mode=mode,
+                limit=PROMPTS_A_STEP * max(1, steps // EPOCHS),
+                trainer={
+                    "max_steps": steps,
+                    "learning_rate": 3e-4,
+                    "lr_scheduler_type": "constant_with_warmup",
+                    "warmup_steps": 5,
+                    "adam_beta2": 0.95,
+                    "max_grad_norm": 1.0,
+                    "loss_type": "dr_grpo",
+                    "num_generations": 8,
+                    "per_device_train_batch_size": 64,
+                    "gradient_accumulation_steps": PROMPTS_A_STEP * 8 // 64,
+                    "max_completion_length": NEW_TOKENS,
+                    "logging_steps": 1,
+                    "save_steps": 20,
+                },
+                **self.shared(name),
+            )
+        )
+
+
+NEW_TOKENS = 200
+PROMPTS_A_STEP = 16
+EPOCHS = 3  # passes over the RL prompts, so that the projector is refreshed twice on the way
+
+
+def evaluate(
+    clock: Clock, make: Arms, name: str, model: Path, mode: str, ablation: str | None = None
+) -> None:
+    """Judge one arm on the test split, one sample an item, the paper's sampler."""
+    clock(
+        f"evaluate {name}",
+        lambda: stages.evaluate(
+            stages.EvalConfig(
+                model=str(model),
+                mode=mode,
+                ablation=ablation,
+                title=TITLES[name],
+                limit=make.scale.test_items,
+                samples=1,
+                batch_size=250,
+                max_new_tokens=NEW_TOKENS,
+                **make.shared(name),
+            )
+        ),
+    )
+
+
+def train_base(directory: Path, scale: Scale, seed: int) -> Path:
+    """The tiny base model, trained from nothing with the projector trainer's public code path."""
+    lessons = scale.lessons
+    open_stage(directory, lessons)
+    out = directory / "model"
+    if out.exists():
+        say(f"base: already complete, {out}")
+        return out
+    tokenizer = tiny_tokenizer(list(StoriesTask.instructions.values()))
+    model = tiny_model(tokenizer, seed)
+    rows = lesson_rows(tokenizer, lessons, seed)
+    options: dict[str, Any] = stages.defaults(seed) | {"save_steps": 100}
+    settings = ProjectorConfig(
+        output_dir=str(directory / "checkpoints"),
+        train="all",
+        learning_rate=MUON_LEARNING_RATE,
+        lr_scheduler_type="warmup_stable_decay",
+        warmup_steps=min(50, lessons.steps // 4),
+        lr_scheduler_kwargs={"num_decay_steps": int(0.4 * lessons.steps), "min_lr_ratio": 0.05},
+        per_device_train_batch_size=lessons.batch_size,
+        gradient_accumulation_steps=1,
+        max_grad_norm=1.0,
+        train_sampling_strategy="sequential",
+        logging_steps=10,
+        **options,
+    )
+    torch.manual_seed(seed)
+    optimizer = MuonAdamW(model, MUON_LEARNING_RATE)
+    trainer = ProjectorTrainer(
+        model, settings, rows, SPECIAL.index("<pad>"), optimizers=(optimizer, None)
+    )
+    use_our_callbacks(trainer, "base", directory / "metrics.jsonl")
+    trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
+    save(model, out, tokenizer)
+    say(f"saved {out}")
+    return out
