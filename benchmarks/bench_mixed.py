@@ -1,8 +1,9 @@
 """A batch whose rows think at different times against plain decoding of as many positions.
 
-16 rows of 64 new positions, greedy, float32. A processor forces two tags on each row, two positions
-later in every next row, so that at most steps some rows write and others are in a thought; the same
-processor runs in the plain arm. What is left out: what thinking saves, which is a shorter text.
+16 rows of 64 new positions, greedy, float32. A processor forces the text and two tags of each row,
+two positions later in every next row, so that at most steps some rows write and others are in a
+thought; the same processor runs in the plain arm, which writes on where the other thinks. What is
+left out: what thinking saves, which is a shorter text.
 """
 
 import torch
@@ -13,27 +14,22 @@ ROWS, PROMPT, NEW, STEPS, PERIOD = 16, 32, 64, 4, 32
 
 
 class Forced(LogitsProcessor):
-    """Forces `plan[row, step]` where it is not negative, shape `(rows, new)`."""
+    """Forces the ids of `plan`, shape `(rows, new)`."""
 
     def __init__(self, plan: torch.Tensor) -> None:
         self.plan = plan
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        wanted = self.plan[:, input_ids.shape[1] - PROMPT]
-        rows = (wanted >= 0).nonzero()[:, 0]
-        scores = scores.clone()
-        scores[rows] = -torch.inf
-        scores[rows, wanted[rows]] = 0.0
-        return scores
+        wanted = self.plan[:, input_ids.shape[1] - PROMPT, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, wanted, 0.0)
 
 
-def plan_tags(tag: list[int]) -> tuple[torch.Tensor, int]:
-    """Where the ids of `tag` are forced, and how many latent steps follow in all.
+def with_tags(text: torch.Tensor, tag: list[int]) -> tuple[torch.Tensor, int]:
+    """`text` `(rows, new)` with the ids of `tag` put in, and how many latent steps follow in all.
 
     A row's first thought starts at twice its number, the next PERIOD later, if it ends in time.
     """
-    plan = torch.full((ROWS, NEW), -1)
-    thoughts = 0
+    plan, thoughts = text.clone(), 0
     for row in range(ROWS):
         for start in range(2 * row % PERIOD, NEW - len(tag) - STEPS + 1, PERIOD):
             plan[row, start : start + len(tag)] = torch.tensor(tag)
@@ -45,8 +41,9 @@ def main() -> None:
     """Measure, after checking that as many positions were latent as planned."""
     plain, latent, tokenizer = plain_and_latent()
     tags = latent.latent_tags
-    plan, planned = plan_tags(tokenizer(tags.text(STEPS), add_special_tokens=False).input_ids)
-    ids = text_ids(tokenizer, ROWS, PROMPT)
+    tag = tokenizer(tags.text(STEPS), add_special_tokens=False).input_ids
+    ids, text = text_ids(tokenizer, ROWS, PROMPT + NEW).split([PROMPT, NEW], 1)
+    plan, planned = with_tags(text, tag)
 
     def write(model) -> torch.Tensor:
         return model.generate(

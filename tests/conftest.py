@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import litereason
-from litereason.model import LATENT_TOKEN
+from litereason.model import LATENT_TOKEN, save
 
 torch.set_num_threads(1)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -68,6 +68,16 @@ def random_llama(tokenizer: PreTrainedTokenizerFast, **changes: int) -> LlamaFor
     }
     torch.manual_seed(3)
     return LlamaForCausalLM(LlamaConfig(**(settings | changes))).double().eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """The embedded default's model and tokenizer with random weights, as a checkpoint."""
+    from litereason.stories.tiny import tiny_model, tiny_tokenizer
+    from litereason.tasks.stories import StoriesTask
+
+    tokenizer = tiny_tokenizer(list(StoriesTask.instructions.values()))
+    return save(tiny_model(tokenizer), tmp_path_factory.mktemp("base") / "model", tokenizer)
 
 
 @pytest.fixture

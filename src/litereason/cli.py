@@ -1,6 +1,7 @@
 """The `litereason` command: one word a stage, options from a recipe and the command line."""
 
 import dataclasses
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -141,6 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print("error:", style="bold red", end=" ")
         console.print(str(error), markup=False, soft_wrap=True)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        console.print(
+            f"error: no space left ({error}). Nothing half-written is kept: free some space, and the "
+            "same command goes on",
+            style="bold red",
+        )
+        return 1
     except KeyboardInterrupt:
         console.print(
             "interrupted; the same command goes on where this one stopped", style="yellow"

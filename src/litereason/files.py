@@ -24,7 +24,12 @@ def new_directory(path: str | Path) -> Iterator[Path]:
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             target.rename(old / target.name)
-            partial.rename(target)
+            try:
+                partial.rename(target)
+            except BaseException:
+                (old / target.name).rename(target)
+                old.rmdir()
+                raise
             shutil.rmtree(old)
         else:
             partial.rename(target)
@@ -69,13 +74,18 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     if not source.is_file():
         raise DataError(f"no such file: {source}")
     rows = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
+    for number, data in enumerate(source.read_bytes().split(b"\n"), 1):
+        if not data.strip():
             continue
+        try:
+            line = data.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source}, line {number}: not UTF-8 ({error.reason})") from error
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{source}, line {number}: not JSON ({error.msg})") from error
+            why = "it holds NUL bytes: the file is damaged" if "\0" in line else error.msg
+            raise DataError(f"{source}, line {number}: not JSON ({why})") from error
         if not isinstance(row, dict):
             raise DataError(f"{source}, line {number}: expected a JSON object, got {line[:40]!r}")
         rows.append(row)

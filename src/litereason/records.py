@@ -37,7 +37,7 @@ def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     thoughts = sum(record["thoughts"] for record in records)
     items = {record["item"] for record in records}
-    figures: dict[str, Any] = {"items": len(items), "samples": round(len(records) / len(items), 3)}
+    figures: dict[str, Any] = {"items": len(items), "samples": round(len(records) / len(items))}
     for metric in VALUES:
         means = list(item_means(records, metric).values())
         figures[metric] = stats.interval(np.array(means)) if means else None

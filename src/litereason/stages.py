@@ -8,7 +8,6 @@ before a model is loaded.
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,8 @@ class SFTConfig(StageConfig):
     ratio: float = option(0.2, "latent steps per replaced token (t_r)")
     loss_after: str = option("first", "loss after the first tag, the last, or the prompt")
     max_length: int = option(4096, "longer rows are left out")
-    held_out: int = option(0, "rows kept back to report the loss on, with controls")
+    eval_traces: str | None = option(None, "traces to report the loss on, beside three controls")
+    eval_rows: int = option(200, "so many rows of them at most")
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -141,9 +141,7 @@ def collect(config: CollectConfig) -> Path:
     return out
 
 
-def read_traces(
-    path: Path, task: Task, examples: Sequence[Example], mode: str
-) -> list[tuple[str, str]]:
+def read_traces(path: Path, config: SFTConfig) -> list[tuple[str, str]]:
     """(prompt, completion) of each line of a traces file.
 
     A line has `completion`, and either `prompt` or the `item` whose prompt the task makes.
@@ -151,15 +149,19 @@ def read_traces(
     Raises:
         DataError: a line without them, or an item that the split does not hold.
     """
-    known = {example.id: example for example in examples}
+    rows = files.read_jsonl(path)
+    known: dict[str, Example] = {}
+    task = get_task(config.task, config.task_options)
+    if any(not isinstance(row.get("prompt"), str) for row in rows):
+        known = {example.id: example for example in task.examples(config.split, config.limit)}
     pairs = []
-    for number, row in enumerate(files.read_jsonl(path), 1):
+    for number, row in enumerate(rows, 1):
         if not isinstance(row.get("completion"), str):
             raise DataError(f"{path}, line {number}: no text in 'completion'; has {sorted(row)}")
         if isinstance(row.get("prompt"), str):
             pairs.append((row["prompt"], row["completion"]))
         elif row.get("item") in known:
-            pairs.append((task.prompt(known[row["item"]], mode), row["completion"]))
+            pairs.append((task.prompt(known[row["item"]], config.mode), row["completion"]))
         else:
             raise DataError(
                 f"{path}, line {number}: no 'prompt', and item {row.get('item')!r} is not in this "
@@ -174,12 +176,14 @@ def sft(config: SFTConfig) -> Path:
     from litereason.traces import Replacement, training_rows
     from litereason.trainers import use_our_callbacks, whole_checkpoint
 
-    directory, task, examples = config.open("sft")
+    check_mode(config.mode)
+    default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
+    pairs = read_traces(Path(config.traces or default), config)
+    judged = read_traces(Path(config.eval_traces), config) if config.eval_traces else []
+    directory = open_stage(Path(config.run_dir) / "sft" / config.name, config)
     if (directory / "model").exists():
         say(f"sft: already complete, {directory / 'model'}")
         return directory / "model"
-    default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
-    pairs = read_traces(Path(config.traces or default), task, examples, config.mode)
     how = Replacement(config.shares, config.copies, config.ratio, config.loss_after)
     settings = ProjectorConfig(
         output_dir=str(directory / "checkpoints"),
@@ -188,9 +192,18 @@ def sft(config: SFTConfig) -> Path:
     )
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(latents=True)
-    encoded = [(encode(tokenizer, prompt), text) for prompt, text in pairs]
-    rows = training_rows(encoded, how, tokenizer, model.latent_tags, config.seed, config.max_length)
-    held_out, rows = rows[: config.held_out], rows[config.held_out :]
+
+    def rows_of(traces: list[tuple[str, str]], how: Replacement) -> list[dict[str, list[int]]]:
+        encoded = [(encode(tokenizer, prompt), text) for prompt, text in traces]
+        return training_rows(
+            encoded, how, tokenizer, model.latent_tags, config.seed, config.max_length
+        )
+
+    rows = rows_of(pairs, how)
+    held_out: list[dict[str, list[int]]] = []
+    if judged:  # one row a trace: rows of one trace are not independent
+        once = dataclasses.replace(how, shares=how.shares[-1:], copies=1, loss_after="first")
+        held_out = rows_of(judged, once)[: config.eval_rows]
     trainer = ProjectorTrainer(model, settings, rows, tokenizer.pad_token_id)
     use_our_callbacks(trainer, f"sft {config.name}", directory / "metrics.jsonl")
     trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))

@@ -37,7 +37,7 @@ class Tags:
         self.max_latent_steps = config.max_latent_steps
         self.pattern = re.compile(rf"<{config.tag}>\s*([0-9]+)\s*</{config.tag}>")
         self._name = config.tag
-        self._closing_tokens = closing_tokens(tokenizer)
+        self._closing_tokens = closing_tokens(tokenizer) - {config.latent_token_id}
         self._closing_ids = torch.tensor(sorted(self._closing_tokens))
 
     def text(self, steps: int) -> str:
@@ -48,14 +48,18 @@ class Tags:
         """The N of the tag that the *last* token of `ids` completes, clamped; 0 if it does not."""
         if not len(ids) or int(ids[-1]) not in self._closing_tokens:
             return 0
-        window = [int(i) for i in ids[-WINDOW:]]
+        window = [int(i) for i in ids[-WINDOW - self.max_latent_steps :]]
+        head = ""
         for start in range(len(window) - 1, -1, -1):  # a thought's slots end the text before it
             if window[start] == self.latent_token_id:
+                last = next((t for t in reversed(window[:start]) if t != self.latent_token_id), -1)
+                if last in self._closing_tokens:  # `><`: it closed one tag and opened the next
+                    head = self._decode([last]).rpartition(">")[2]
                 window = window[start + 1 :]
                 break
-        found = self.pattern.findall(self._decode(window))
+        found = self.pattern.findall(head + self._decode(window))
         # The last token completes a tag exactly when there is one more tag with it than without.
-        if len(found) <= len(self.pattern.findall(self._decode(window[:-1]))):
+        if len(found) <= len(self.pattern.findall(head + self._decode(window[:-1]))):
             return 0
         return min(int(found[-1]), self.max_latent_steps)
 

@@ -74,8 +74,8 @@ def _segmenter() -> Any:
 def replaceable(sentences: Sequence[str]) -> list[int]:
     """Indices that may become thoughts: not blank, not the answer or what follows it, not a tag."""
     answer = max((i for i, s in enumerate(sentences) if ANSWER.search(s)), default=len(sentences))
-    if answer == len(sentences):
-        answer = len(sentences) - 1  # no box: the last sentence is the answer
+    if answer == len(sentences):  # no box: the last sentence is the answer
+        answer = max((i for i, s in enumerate(sentences) if s.strip()), default=0)
     return [
         i
         for i, sentence in enumerate(sentences[:answer])

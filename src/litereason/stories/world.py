@@ -132,7 +132,7 @@ def make_story(
         else:
             what = owns[who]
             if wrong and who != dead:
-                what = rng.choice([o for o in OBJECTS if o != what])
+                what = rng.choice([held for held in owns.values() if held != what])
             told.append(Event("use", who, what))
     sentences = tuple(_english(rng, event) for event in told)
     return Story(tuple(told), sentences, error, contradicted, bool(error_rate))

@@ -1,0 +1,258 @@
+"""What goes wrong for users: each a clear error, exit status 2, before anything expensive."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import litereason
+from conftest import random_llama, word_tokenizer
+from litereason import model as latent
+from litereason.cli import main
+from litereason.errors import ConfigError, LatentError, ModelError, RewardError
+
+REWARD = """
+from litereason.tasks.stories import StoriesTask
+
+class Raises(StoriesTask):
+    name = "raises"
+    def reward(self, example, completion):
+        raise ZeroDivisionError("no luck")
+
+class Nothing(StoriesTask):
+    name = "nothing"
+    def reward(self, example, completion):
+        return None
+
+class Words(StoriesTask):
+    name = "words"
+    def reward(self, example, completion):
+        return "good"
+"""
+
+
+def fails(capsys, *words: object) -> str:
+    """The message of a command that must fail with status 2."""
+    assert main([str(word) for word in words]) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def no_loading(monkeypatch):
+    """Loading a model is the first expensive thing: these errors come before it."""
+
+    def load(*args, **kwargs):
+        raise AssertionError("a model was loaded before the input was checked")
+
+    monkeypatch.setattr(latent, "load", load)
+
+
+def test_unknown_words(capsys, no_loading):
+    assert "Did you mean 'eval'?" in fails(capsys, "evall")
+    assert "Did you mean --learning_rate?" in fails(capsys, "sft", "--learning_rte", "1")
+    assert "Did you mean 'stories'?" in fails(capsys, "eval", "--model", "x", "--task", "storys")
+    assert "'sideways'" in fails(capsys, "eval", "--model", "x", "--mode", "sideways")
+    assert "--model must be given" in fails(capsys, "rl")
+    assert "expected int" in fails(capsys, "eval", "--model", "x", "--samples", "many")
+    assert "'mind'" in fails(capsys, "eval", "--model", "x", "--ablation", "mind")
+    assert "no such recipe" in fails(capsys, "eval", "--config", "nowhere.yaml")
+    assert "takes the options" in fails(
+        capsys, "eval", "--model", "x", "--task_options.colour", "red"
+    )
+
+
+def test_unknown_model(capsys, tmp_path):
+    assert str(tmp_path) in fails(
+        capsys, "generate", "--model", tmp_path, "--prompt", "Hello", "--max_new_tokens", 1
+    )
+    assert "nobody/nothing" in fails(
+        capsys, "generate", "--model", "nobody/nothing", "--prompt", "x"
+    )
+
+
+def test_unknown_projector(capsys, tiny_base, tmp_path):
+    message = fails(
+        capsys, "eval", "--model", tiny_base, "--mode", "latent", "--projector", "magic",
+        "--run_dir", tmp_path, "--limit", 2,
+    )  # fmt: skip
+    assert "'magic'" in message and "rms" in message
+
+
+def test_model_without_a_usable_special_token():
+    tokenizer = word_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<|latent|>"})
+    model = random_llama(tokenizer)
+    with pytest.raises(ModelError, match="special token that nothing else uses"):
+        litereason.attach(model, tokenizer)
+    with pytest.raises(ModelError, match="no free embedding row"):
+        litereason.attach(model, tokenizer, litereason.LatentConfig(latent_token="<|new|>"))
+    with pytest.raises(ModelError, match="an ordinary word"):
+        litereason.attach(model, tokenizer, litereason.LatentConfig(latent_token=" w3"))
+
+
+def test_a_free_embedding_row_takes_the_latent_token(words):
+    model = random_llama(words, vocab_size=len(words) + 8)
+    litereason.attach(model, words, litereason.LatentConfig(latent_token="<|new|>"))
+    assert words.convert_tokens_to_ids("<|new|>") == model.latent_config.latent_token_id
+    assert len(words) <= model.get_input_embeddings().weight.shape[0]
+
+
+def test_tokenizer_of_another_model(words):
+    with pytest.raises(ModelError, match="the tokenizer has"):
+        litereason.attach(random_llama(words, vocab_size=20), words)
+    with pytest.raises(ModelError, match="the tokenizer has"):
+        litereason.attach(random_llama(words, vocab_size=5000), words)
+
+
+def test_attached_twice(latent_llama, words):
+    with pytest.raises(ModelError, match="already has latent steps"):
+        litereason.attach(latent_llama, words)
+
+
+def test_prompt_longer_than_the_context(capsys, tiny_base, tmp_path):
+    message = fails(
+        capsys, "eval", "--model", tiny_base, "--run_dir", tmp_path, "--limit", 2,
+        "--max_new_tokens", 480,
+    )  # fmt: skip
+    assert "exceed the model's context of 512" in message and "test-0-" in message
+    message = fails(
+        capsys, "rl", "--model", tiny_base, "--run_dir", tmp_path, "--limit", 2,
+        "--max_completion_length", 480, "--num_generations", 2,
+    )  # fmt: skip
+    assert "context of 512" in message
+
+
+GOOD = [{"id": "a", "story": "One.", "answer": "Yes"}, {"id": "b", "story": "Two.", "answer": "No"}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], "is empty"),
+        (['{"id": "a", "story": "One."', json.dumps(GOOD[1])], "line 1: not JSON"),
+        ([json.dumps(GOOD[0]), "[1, 2]"], "line 2: expected a JSON object"),
+        ([json.dumps(GOOD[0]), "\0\0\0"], "holds NUL bytes"),
+        ([json.dumps(GOOD[0]), '{"id": "b", "answer": "No"}'], "item 2: field 'story'"),
+        ([json.dumps(GOOD[0] | {"answer": "Maybe"})], "'answer' is 'Maybe'"),
+        ([json.dumps(GOOD[0]), json.dumps(GOOD[0])], "the answer 'Yes' only"),
+    ],
+)
+def test_bad_data_files(capsys, no_loading, tmp_path, lines, expected):
+    path = tmp_path / "stories.jsonl"
+    path.write_text("\n".join(lines))
+    assert expected in fails(
+        capsys, "eval", "--model", "x", "--task", "flawed_fictions", "--run_dir", tmp_path,
+        "--task_options.data", path,
+    )  # fmt: skip
+
+
+def test_missing_data_file(capsys, no_loading):
+    assert "no such file" in fails(
+        capsys,
+        "eval",
+        "--model",
+        "x",
+        "--task",
+        "flawed_fictions",
+        "--task_options.data",
+        "no.jsonl",
+    )
+    assert "no such file" in fails(capsys, "sft", "--model", "x", "--traces", "no.jsonl")
+
+
+def test_bad_traces(capsys, no_loading, tmp_path):
+    path = tmp_path / "traces.jsonl"
+    path.write_text('{"prompt": "Hm?", "completion": "Yes."}\n{"prompt": "Hm?"}\n')
+    words = ["sft", "--model", "x", "--run_dir", tmp_path, "--traces", path]
+    assert "line 2: no text in 'completion'" in fails(capsys, *words)
+    path.write_text('{"item": "test-0-9", "completion": "Yes."}\n')
+    assert "item 'test-0-9' is not in this split" in fails(capsys, *words, "--limit", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Raises", "raised ZeroDivisionError on example 'test-0-0': no luck"),
+        ("Nothing", "returned None"),
+        ("Words", "returned 'good'"),
+        ("Missing", "has no class 'Missing'"),
+    ],
+)
+def test_bad_reward_functions(capsys, no_loading, tmp_path, name, expected):
+    path = tmp_path / "my_task.py"
+    path.write_text(REWARD)
+    words = ["eval", "--model", "x", "--run_dir", tmp_path, "--limit", 2]
+    assert expected in fails(capsys, *words, "--task", f"{path}:{name}")
+
+
+def test_reward_that_fails_in_the_middle():
+    from litereason.tasks.base import score
+    from litereason.tasks.stories import StoriesTask
+
+    class Moody(StoriesTask):
+        name = "moody"
+
+        def reward(self, example, completion):
+            return float("nan")
+
+    example = Moody().examples("train", 1)[0]
+    with pytest.raises(RewardError, match="'moody' returned nan for example 'train-0-0'"):
+        score(Moody(), example, "text")
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_gradient_checkpointing_is_refused(capsys, no_loading, tmp_path, stage):
+    path = tmp_path / "traces.jsonl"
+    path.write_text('{"prompt": "Hm?", "completion": "Well. Yes."}\n')
+    words = [stage, "--model", "x", "--run_dir", tmp_path, "--gradient_checkpointing", "true"]
+    words += ["--traces", path] if stage == "sft" else ["--limit", 2]
+    assert "drops the KV cache" in fails(capsys, *words)
+
+
+def test_gradient_checkpointing_is_refused_in_a_forward(latent_llama, words):
+    import torch
+
+    latent_id = latent_llama.latent_config.latent_token_id
+    latent_llama.gradient_checkpointing_enable()
+    latent_llama.train()
+    with pytest.raises(LatentError, match="gradient checkpointing is on"):
+        latent_llama(torch.tensor([[1, 8, latent_id, 9]]), use_cache=False)
+
+
+def test_run_directory_of_another_config(capsys, tiny_base, tmp_path):
+    words = ["eval", "--model", tiny_base, "--run_dir", tmp_path, "--max_new_tokens", 5]
+    assert main([str(w) for w in [*words, "--limit", 2, "--samples", 1]]) == 0
+    message = fails(capsys, *words, "--limit", 3, "--samples", 1)
+    assert "limit: 2 -> 3" in message and "--run_dir" in message
+
+
+def test_slot_at_the_start_and_embeddings_only(latent_llama):
+    import torch
+
+    latent_id = latent_llama.latent_config.latent_token_id
+    with pytest.raises(LatentError, match="start of a sequence"):
+        latent_llama(torch.tensor([[latent_id, 8, 9]]))
+    with pytest.raises(LatentError, match="without input ids"):
+        latent_llama.generate(inputs_embeds=torch.zeros(1, 2, 32, dtype=torch.float64))
+
+
+def test_report_without_results(capsys, tmp_path):
+    assert "litereason eval" in fails(capsys, "report", "--run_dir", tmp_path)
+
+
+def test_checkpoint_without_its_projector(latent_llama, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    path = Path(latent.save(latent_llama, tmp_path / "model")) / "model.safetensors"
+    weights = {k: v for k, v in load_file(path).items() if "latent_projector" not in k}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lacks its weights"):
+        litereason.load(tmp_path / "model")
+
+
+def test_latent_settings_are_checked():
+    for settings in ({"depth": 0}, {"max_latent_steps": 0}, {"tag": "two words"}):
+        with pytest.raises(ConfigError):
+            litereason.LatentConfig(**settings)
+    with pytest.raises(ConfigError, match="colour"):
+        litereason.LatentConfig.from_dict({"colour": "red"})

@@ -1,0 +1,185 @@
+"""The stages as a user runs them, on the tiny model with random weights: whole, killed, resumed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from litereason import files
+from litereason.cli import main
+
+SAMPLER = ["--max_new_tokens", "40", "--batch_size", "20", "--temperature", "1", "--top_p", "1"]
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def collect(model: Path, run_dir: Path, name: str = "arm") -> list[object]:
+    options = ["--model", model, "--run_dir", run_dir, "--name", name, "--limit", 20]
+    return ["collect", *options, *SAMPLER]
+
+
+def sft(model: Path, run_dir: Path, name: str = "arm") -> list[object]:
+    options = ["--model", model, "--run_dir", run_dir, "--name", name, "--limit", 20]
+    options += ["--mode", "latent", "--projector_depth", 1, "--max_steps", 12, "--save_steps", 2]
+    options += ["--shares", "[0.5]", "--copies", 1, "--traces", run_dir / "traces.jsonl"]
+    return ["sft", *options]
+
+
+@pytest.fixture
+def traces(tmp_path) -> Path:
+    """Right traces of the task itself, as a traces file in a run directory."""
+    from litereason.tasks.stories import StoriesTask
+
+    task = StoriesTask()
+    rows = [
+        {"item": example.id, "completion": task.demonstration(example)}
+        for example in task.examples("train", 20)
+    ]
+    files.write_jsonl(tmp_path / "run" / "traces.jsonl", rows)
+    return tmp_path / "run"
+
+
+def test_all_stages_one_after_the_other(tiny_base, tmp_path, capsys):
+    arm = tmp_path / "run"
+    assert run(*collect(tiny_base, arm), "--samples", 5) == 0
+    kept = files.read_jsonl(arm / "collect" / "arm" / "traces.jsonl")
+    assert kept and all(row["reward"] > 0 for row in kept)
+    words = [word if word != arm / "traces.jsonl" else arm / "collect/arm/traces.jsonl"
+             for word in sft(tiny_base, arm)]  # fmt: skip
+    assert run(*words, "--train", "all", "--max_steps", 2) == 0
+    options = ["--run_dir", arm, "--name", "arm", "--mode", "latent"]
+    trainer = ["--max_steps", 2, "--num_generations", 4, "--per_device_train_batch_size", 8]
+    trainer += ["--gradient_accumulation_steps", 1, "--max_completion_length", 20]
+    trainer += ["--refresh_share", "1.0"]
+    model = arm / "sft" / "arm" / "model"
+    assert run("rl", "--model", model, *options, "--limit", 2, *trainer) == 0
+    metrics = files.read_jsonl(arm / "rl" / "arm" / "metrics.jsonl")
+    assert metrics[0]["step"] == 1 and 0 <= metrics[0]["trigger_rate"] <= 1
+    model = arm / "rl" / "arm" / "model"
+    assert run("eval", "--model", model, *options, "--limit", 30, "--samples", 2, *SAMPLER) == 0
+    summary = files.read_json(arm / "eval" / "arm" / "summary.json")
+    assert summary["items"] == 30 and summary["samples"] == 2
+    assert summary["accuracy"]["low"] <= summary["accuracy"]["mean"] <= summary["accuracy"]["high"]
+    capsys.readouterr()
+    assert run("report", "--run_dir", arm) == 0
+    assert Path(capsys.readouterr().out.strip()).stat().st_size > 10_000
+
+
+def test_a_complete_stage_is_skipped(tiny_base, tmp_path, capsys):
+    words = collect(tiny_base, tmp_path)
+    assert run(*words) == 0
+    before = (tmp_path / "collect" / "arm" / "traces.jsonl").stat().st_mtime_ns
+    assert run(*words) == 0
+    assert (tmp_path / "collect" / "arm" / "traces.jsonl").stat().st_mtime_ns == before
+    assert "already complete" in capsys.readouterr().err
+
+
+def start(words: list[object]) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "litereason.cli", *map(str, words)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def kill_when(process: subprocess.Popen, ready, seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, "the stage ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def evaluation(model: Path, run_dir: Path) -> list[object]:
+    options = ["--model", model, "--run_dir", run_dir, "--name", "arm", "--limit", 60]
+    options += ["--samples", 2, "--max_new_tokens", 150, "--batch_size", 5, "--temperature", 1]
+    return ["eval", *options]
+
+
+def test_killed_evaluation_goes_on_and_ends_the_same(tiny_base, tmp_path):
+    partial = tmp_path / "killed" / "eval" / "arm" / "records.partial.jsonl"
+    process = start(evaluation(tiny_base, tmp_path / "killed"))
+    kill_when(process, lambda: partial.exists() and partial.stat().st_size > 5000)
+    done = partial.read_bytes().count(b"\n")
+    assert 0 < done < 120
+    with partial.open("ab") as file:
+        file.write(b'{"prompt_index": 3, "sam')  # a line that the kill cut off
+    assert not (partial.parent / "summary.json").exists()
+    assert run(*evaluation(tiny_base, tmp_path / "killed")) == 0
+    assert run(*evaluation(tiny_base, tmp_path / "whole")) == 0
+    killed = files.read_jsonl(tmp_path / "killed" / "eval" / "arm" / "records.jsonl")
+    whole = files.read_jsonl(tmp_path / "whole" / "eval" / "arm" / "records.jsonl")
+    assert len(killed) == 120 and killed == whole
+
+
+def test_killed_training_goes_on_and_ends_the_same(tiny_base, traces):
+    words = sft(tiny_base, traces, "killed")
+    checkpoints = traces / "sft" / "killed" / "checkpoints"
+    process = start(words)
+    kill_when(process, lambda: any(checkpoints.glob("checkpoint-*/trainer_state.json")))
+    (checkpoints / "checkpoint-11").mkdir()  # one that the kill left half-written
+    assert not (traces / "sft" / "killed" / "model").exists()
+    assert run(*words) == 0
+    assert not checkpoints.exists()
+    assert run(*sft(tiny_base, traces, "whole")) == 0
+    killed, whole = (
+        load_file(traces / "sft" / name / "model" / "model.safetensors")
+        for name in ("killed", "whole")
+    )
+    assert killed.keys() == whole.keys()
+    assert all((killed[key] == whole[key]).all() for key in whole)
+    steps = [row["step"] for row in files.read_jsonl(traces / "sft" / "killed" / "metrics.jsonl")]
+    assert steps == sorted(set(steps)) and steps[-1] == 12
+
+
+def test_full_disk_is_said_and_nothing_is_lost(tiny_base, tmp_path, monkeypatch, capsys):
+    words = collect(tiny_base, tmp_path)
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert run(*words) == 1
+    assert "no space left" in capsys.readouterr().err
+    assert not (tmp_path / "collect" / "arm" / "traces.jsonl").exists()
+    assert run(*words) == 0
+
+
+def test_projector_sft_leaves_the_base_alone(tiny_base, traces):
+    assert run(*sft(tiny_base, traces)) == 0
+    before = load_file(tiny_base / "model.safetensors")
+    after = load_file(traces / "sft" / "arm" / "model" / "model.safetensors")
+    assert all((before[key] == after[key]).all() for key in before)
+    assert any("latent_projector" in key for key in after)
+
+
+def test_held_out_losses_come_with_controls(tiny_base, traces):
+    held_out = ["--eval_traces", traces / "traces.jsonl", "--eval_rows", 6]
+    assert run(*sft(tiny_base, traces), *held_out, "--max_steps", 2) == 0
+    found = files.read_json(traces / "sft" / "arm" / "summary.json")["held_out"]
+    assert found["rows"] == 6 and found["latents"] > 0
+    for control in ("zeros", "noise", "init", "other_row"):
+        assert found[control]["loss"] > 0 and found[control]["items"] == 6
+
+
+def test_recipe_with_overrides(tiny_base, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {tiny_base}\nrun_dir: {tmp_path}/run\nname: arm\n"
+        "eval:\n  limit: 4\n  samples: 1\n  max_new_tokens: 10\n  temperature: 1.0\n"
+    )
+    assert run("eval", "--config", recipe, "--samples", 2) == 0
+    config = (tmp_path / "run" / "eval" / "arm" / "config.yaml").read_text()
+    assert "samples: 2" in config and "limit: 4" in config and "versions:" in config
+    command = json.loads((tmp_path / "run/eval/arm/summary.json").read_text())["command"]
+    assert "--samples 2" in command
