@@ -5,6 +5,7 @@ and both models must write the same ids. What is left out: GPUs, where launch ti
 """
 
 import torch
+
 from harness import interleaved, plain_and_latent, report_pairs, text_ids
 
 PROMPT, NEW = 64, 48
@@ -13,7 +14,7 @@ PROMPT, NEW = 64, 48
 def main() -> None:
     """Measure both batch sizes."""
     plain, latent, tokenizer = plain_and_latent()
-    for batch, repeats in ((4, 9), (1, 13)):
+    for batch, repeats in ((4, 5), (1, 7)):
         ids = text_ids(tokenizer, batch, PROMPT)
         written = {}
 

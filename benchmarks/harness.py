@@ -126,12 +126,13 @@ def report(
     return record
 
 
-def report_pairs(benchmark: str, peer: str, pairs: Pairs, goal: str) -> dict[str, Any]:
-    """`report` for CPU seconds, where less is better; the spread goes to a line before it."""
+def report_pairs(
+    benchmark: str, peer: str, pairs: Pairs, goal: str, unit: str = "CPU s"
+) -> dict[str, Any]:
+    """`report` for what `interleaved` measured; the spread goes to a line before it."""
     print(f"{benchmark}: quartiles of the ratio {pairs.low:.3f} to {pairs.high:.3f}", flush=True)
-    return report(
-        benchmark, pairs.ours, (peer, pairs.other), goal, "CPU s", pairs.n, ratio=pairs.ratio
-    )
+    other = (peer, pairs.other)
+    return report(benchmark, pairs.ours, other, goal, unit, pairs.n, ratio=pairs.ratio)
 
 
 def plain_and_latent() -> tuple[Any, Any, Any]:

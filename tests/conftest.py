@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -12,6 +13,8 @@ import litereason
 from litereason.model import LATENT_TOKEN, save
 
 torch.set_num_threads(1)
+settings.register_profile("no-deadline", deadline=None)  # machines are shared
+settings.load_profile("no-deadline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 TAG_WORDS = [f"<implicit_thought>{n}</implicit_thought>" for n in range(5)]

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -88,6 +89,10 @@ def run_generate(config: GenerateConfig) -> None:
 
 def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
     """(options, function, trainer options) of a stage; imported here, so that --help is quick."""
+    if name not in ("get", "report"):
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # "loading weights" beside our own bars
     if name in ("collect", "sft", "rl", "eval"):
         from litereason import stages
 
@@ -228,6 +233,7 @@ def _quiet() -> None:
     """Dependencies send nothing home and leave the terminal to us, unless the user says otherwise."""
     for variable in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(variable, "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("WANDB_MODE", "disabled")

@@ -41,7 +41,7 @@ class LatentGRPOConfig(GRPOConfig):
     learning_rate: float = 5e-7
     num_generations: int | None = 16
     max_completion_length: int | None = 2048
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     bf16: bool | None = dataclasses.field(default_factory=torch.cuda.is_available)
     report_to: Any = "none"
     disable_tqdm: bool | None = True
@@ -53,7 +53,7 @@ class LatentGRPOConfig(GRPOConfig):
     refresh_learning_rate: float = 1e-4
 
     def __post_init__(self) -> None:
-        refuse_checkpointing(self.gradient_checkpointing)
+        refuse_checkpointing(self.gradient_checkpointing or self.activation_checkpointing)
         if not 0 < self.refresh_share <= 1:
             raise ConfigError(f"refresh_share is {self.refresh_share}; expected above 0, at most 1")
         super().__post_init__()

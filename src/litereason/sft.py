@@ -45,7 +45,7 @@ class ProjectorConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if self.train not in ("projector", "all"):
             raise ConfigError(f"train is {self.train!r}; expected 'projector' or 'all'")
-        refuse_checkpointing(self.gradient_checkpointing)
+        refuse_checkpointing(self.gradient_checkpointing or self.activation_checkpointing)
         if self.lr_scheduler_kwargs is None and self.lr_scheduler_type == "cosine_with_min_lr":
             self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
         super().__post_init__()

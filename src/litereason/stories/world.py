@@ -132,7 +132,7 @@ def make_story(
         else:
             what = owns[who]
             if wrong and who != dead:
-                what = rng.choice([held for held in owns.values() if held != what])
+                what = owns[rng.choice([p for p in alive if p != who])]
             told.append(Event("use", who, what))
     sentences = tuple(_english(rng, event) for event in told)
     return Story(tuple(told), sentences, error, contradicted, bool(error_rate))

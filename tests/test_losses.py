@@ -1,0 +1,133 @@
+"""The LM head on chosen positions, against whole logits computed by hand in float64."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GraniteConfig,
+    LlamaConfig,
+)
+
+from litereason import losses
+
+VOCAB = 40
+BANNED = 7
+SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "initializer_range": 0.5,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES),
+    "gemma2": Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=1.5),
+    "granite": GraniteConfig(**SIZES, logits_scaling=3.0),
+    "cohere": CohereConfig(**SIZES, logit_scale=0.25),
+}
+
+
+def model_of(name: str):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(CONFIGS[name]).double().eval()
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return model_of("llama")
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    """Two rows of 8, the second padded on the left."""
+    torch.manual_seed(1)
+    ids = torch.randint(1, VOCAB, (2, 8))
+    mask = torch.ones_like(ids)
+    ids[1, :3], mask[1, :3] = 0, 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.fixture(params=[losses.CHUNK, 3], ids=["one-chunk", "chunks-of-3"], autouse=True)
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", request.param)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_head_is_the_models_own(name, batch):
+    model, ids = model_of(name), batch["input_ids"][:1]
+    hidden = model.base_model(ids).last_hidden_state
+    plain = model.get_output_embeddings()(hidden)
+    own = model(ids).logits
+    assert torch.equal(losses.head(model, hidden), own)
+    assert (name == "llama") == torch.equal(plain, own)  # scaling and capping do something here
+
+
+def test_next_token_loss_sums_over_the_labelled_positions(llama, batch):
+    labels = torch.full((2, 8), -100)
+    labels[0, 3:6], labels[1, 7] = batch["input_ids"][0, 3:6], batch["input_ids"][1, 7]
+    log_probs = llama(**batch).logits.log_softmax(-1)
+    places = [(0, 3), (0, 4), (0, 5), (1, 7)]
+    wanted = -sum(log_probs[row, k - 1, batch["input_ids"][row, k]] for row, k in places)
+    found = losses.next_token_loss(llama, **batch, labels=labels)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_next_token_loss_predicts_nothing_at_the_first_position(llama, batch):
+    labels = torch.full((2, 8), -100)
+    labels[0, 0] = 5
+    assert losses.next_token_loss(llama, **batch, labels=labels).item() == 0.0
+
+
+def test_next_token_loss_without_labels_has_a_zero_gradient(batch):
+    model = model_of("llama")
+    labels = torch.full((2, 8), -100)
+    losses.next_token_loss(model, **batch, labels=labels).backward()
+    gradients = [p.grad for p in model.base_model.parameters()]
+    assert all(g is not None and not g.any() for g in gradients)
+
+
+def reference(model, hidden, temperature: float, banned: int | None) -> torch.Tensor:
+    """Log-probabilities `(batch, length, vocab)` from plain sums of exponentials."""
+    weights = torch.exp(hidden @ model.lm_head.weight.T / temperature)
+    if banned is not None:
+        weights[..., banned] = 0
+    return torch.log(weights / weights.sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
+@pytest.mark.parametrize("banned", [None, BANNED, 0])
+def test_log_probs_and_entropy_by_hand(llama, temperature, banned):
+    torch.manual_seed(2)
+    hidden, targets = torch.randn(2, 5, 16).double(), torch.randint(8, VOCAB, (2, 5))
+    spread = reference(llama, hidden, temperature, banned)
+    found, entropy = losses.completion_log_probs(llama, hidden, targets, temperature, banned, True)
+    terms = torch.where(spread.isinf(), 0.0, spread.exp() * spread)
+    torch.testing.assert_close(found, spread.gather(2, targets[..., None])[..., 0])
+    torch.testing.assert_close(entropy, -terms.sum(-1))
+    assert found.dtype == torch.float64
+
+
+def test_log_prob_of_the_banned_id_is_zero_and_has_no_gradient(llama):
+    torch.manual_seed(2)
+    hidden = torch.randn(1, 3, 16).double().requires_grad_()
+    targets = torch.tensor([[9, BANNED, 11]])
+    found, entropy = losses.completion_log_probs(llama, hidden, targets, 0.7, BANNED)
+    found.sum().backward()
+    assert found[0, 1] == 0.0 and (found[0, [0, 2]] < 0).all() and entropy is None
+    assert hidden.grad.isfinite().all()
+    assert [bool(row.any()) for row in hidden.grad[0]] == [True, False, True]
+
+
+def test_log_probs_of_half_precision_are_float32():
+    model = model_of("llama").bfloat16()
+    hidden = torch.randn(1, 3, 16).bfloat16()
+    targets = torch.tensor([[9, 10, 11]])
+    found, _ = losses.completion_log_probs(model, hidden, targets, 1.0, BANNED)
+    logits = model.lm_head(hidden).float()
+    logits[..., BANNED] = -torch.inf
+    torch.testing.assert_close(found, logits.log_softmax(-1).gather(2, targets[..., None])[..., 0])
