@@ -8,7 +8,7 @@ import re
 import torch
 from torch import Tensor
 
-TAG = re.compile(r"<implicit_thought>\s*([0-9]+)\s*</implicit_thought>$")
+TAG = re.compile(r"<implicit_thought>\s*([0-9]+)\s*</implicit_thought>\Z")
 
 
 def inputs_of(model, ids: list[int]) -> Tensor:

@@ -57,7 +57,9 @@ def test_two_thoughts_in_a_row():
 
 
 def test_a_thought_that_the_prompt_began():
-    assert told(read("L", "L", " w1")) == [("latent", 2), ("discrete", " w1")]
+    completion = read("L", "L", " w1")
+    assert told(completion) == [("latent", 2), ("discrete", " w1")]
+    assert completion.thoughts == 1
 
 
 def test_a_tag_that_the_prompt_began_is_discrete():

@@ -47,7 +47,7 @@ def tag(n: int) -> str:
 def owed(ids: list[int]) -> int:
     """The reference: what the positions after `ids` owe, from one string with \\0 for a slot."""
     text = "".join("\0" if i == LATENT else NAMES[i] for i in ids)
-    found = re.search(TAG.pattern + "(\0*)$", text)
+    found = re.search(TAG.pattern + r"(\0*)\Z", text)
     return max(0, min(int(found[1]), CAP) - len(found[2])) if found else 0
 
 
