@@ -4,8 +4,8 @@
 after a row's first thought. The limit is one parallel pass over the same positions without thoughts,
 with gradients to all its input embeddings (ours needs none before a row's first thought). The peer
 forwards the whole prefix again for every latent step, one row at a time; it runs on one row only,
-whose time stands for a quarter of four rows. What is left out: optimiser steps, mixed precision, rows
-of several lengths.
+whose time stands for a quarter of four rows (the first: its thoughts come earliest, so the ratio is
+rather too low). What is left out: optimiser steps, mixed precision, rows of several lengths.
 """
 
 import random
