@@ -153,7 +153,8 @@ def test_going_on_from_a_record_equals_going_in_one_go(latent_llama, words, samp
 
 def test_no_cache_and_chunked_prefill(latent_llama, words, sampled):
     _, batch, output, _ = sampled
-    for option in ({"use_cache": False}, {"prefill_chunk_size": 3}):
+    static = {"cache_implementation": "static"}
+    for option in ({"use_cache": False}, {"prefill_chunk_size": 3}, static):
         again = latent_llama.generate(**batch, max_new_tokens=NEW, do_sample=False, **option)
         assert torch.equal(again, output.sequences)
 

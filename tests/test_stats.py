@@ -121,6 +121,14 @@ def test_comparisons_pair_the_items_that_both_arms_scored(tmp_path):
     assert (found[0]["difference"], found[0]["items"]) == (0.5, 3)  # .5, 0, 1
 
 
+def test_comparisons_match_items_whatever_their_order(tmp_path):
+    records = [record(f"{i}", bool(right)) for i, right in enumerate(HALF)]
+    write_arm(tmp_path, "rl", records)
+    write_arm(tmp_path, "base", records[::-1])
+    (row,) = json.loads(write_comparisons(tmp_path).read_text())
+    assert (row["low"], row["high"], row["p"]) == (0, 0, 1)
+
+
 def test_comparisons_take_finished_arms_only(tmp_path):
     write_arm(tmp_path, "rl", [record("a")])
     write_arm(tmp_path, "base", [record("a")], finished=False)

@@ -117,6 +117,12 @@ def test_the_gold_error_is_all_that_cannot_be(seed, size):
     assert len(story.sentences) == sum(size)
 
 
+def test_the_gold_error_is_all_that_cannot_be_in_the_corpus(corpus):
+    for story in corpus[0]:  # rare turns too: a use after the dead traded
+        gold = [] if story.error is None else [(story.error, story.contradicted)]
+        assert impossibilities(story.sentences) == gold
+
+
 @given(seeds, sizes, st.booleans())
 def test_a_label_can_be_asked_for(seed, size, label):
     assert bool(impossibilities(story_of(seed, size, label=label).sentences)) == label

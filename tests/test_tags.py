@@ -186,6 +186,12 @@ def test_pending_rows_agrees_with_pending(rows):
     assert found.tolist() == [TAGS.pending(row) for row in padded]
 
 
+def test_pending_rows_counts_down():
+    rows = [ids_of(" w1", " w1", " w1", " w1", tag(3))[k:] + [LATENT] * k for k in range(5)]
+    rows.append([LATENT] * 5)
+    assert TAGS.pending_rows(torch.tensor(rows)).tolist() == [3, 2, 1, 0, 0, 0]
+
+
 @given(sequences)
 def test_expand_adds_slots_only_and_leaves_nothing_pending(ids):
     expanded = TAGS.expand(ids)

@@ -12,6 +12,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 class HiddenStateLayer(DynamicLayer):
     """Last hidden states in place of keys, `(batch, 1, length, hidden_size)`; no values."""
 
+    supports_early_init = False  # its width is not the one that caches are prepared with
+
     def append(self, hidden: Tensor) -> None:
         """Add the states of new positions, shape `(batch, new, hidden_size)`."""
         self.update(hidden[:, None], hidden[:, None, :, :0])

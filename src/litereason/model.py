@@ -100,6 +100,20 @@ class LatentCausalLM:
         )
         return super().generate(inputs, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
+    def prepare_inputs_for_generation(
+        self, input_ids: Any, past_key_values: Any = None, **kwargs: Any
+    ) -> Any:
+        """As the model's own; a ready-made cache gets its layer of hidden states first.
+
+        With it the cache is no longer one that `generate` would compile for, so that the attention
+        mask stays the plain one that latent slots need.
+        """
+        if past_key_values is not None and past_key_values.layers:
+            hidden_states_of(past_key_values)
+        return super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue]
+            input_ids, past_key_values=past_key_values, **kwargs
+        )
+
 
 def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> Any:
     """Give a causal LM latent steps, in place, and return it.

@@ -116,24 +116,15 @@ def make_story(
             who = dead
         if wrong and error is None:
             error, contradicted = len(told), since[who]
-        if kind == "go":
-            told.append(Event("go", who, rng.choice(PLACES)))
-        elif kind == "trade":
-            told.append(Event("trade", who, other))
-            if who != dead:
-                owns[who], owns[other] = owns[other], owns[who]
-                since[who] = since[other] = len(told) - 1
+        what = owns[who]
+        if wrong and kind == "use":
+            what = owns[rng.choice([p for p in alive if p != who])]
+        told.append(_event(rng, kind, who, other, dead, what))
+        if kind == "trade" and who != dead:
+            owns[who], owns[other] = owns[other], owns[who]
+            since[who] = since[other] = len(told) - 1
         elif kind == "die":
-            dead = who
-            told.append(Event("die", who))
-            since[who] = len(told) - 1
-        elif kind == "bury":
-            told.append(Event("bury", who, dead or ""))
-        else:
-            what = owns[who]
-            if wrong and who != dead:
-                what = owns[rng.choice([p for p in alive if p != who])]
-            told.append(Event("use", who, what))
+            dead, since[who] = who, len(told) - 1
     sentences = tuple(_english(rng, event) for event in told)
     return Story(tuple(told), sentences, error, contradicted, bool(error_rate))
 
@@ -185,6 +176,15 @@ def _plan(rng: random.Random, characters: int, events: int) -> tuple[list[str], 
     if after and rng.random() < DEAD_ACTS:
         return kinds, rng.choice(after)
     return kinds, rng.choice(uses)
+
+
+def _event(
+    rng: random.Random, kind: str, who: str, other: str, dead: str | None, what: str
+) -> Event:
+    if kind == "go":
+        return Event("go", who, rng.choice(PLACES))
+    patient = {"trade": other, "die": "", "bury": dead or "", "use": what}[kind]
+    return Event(kind, who, patient)
 
 
 def _english(rng: random.Random, event: Event) -> str:
