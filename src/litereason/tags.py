@@ -36,13 +36,13 @@ class Tags:
         self.latent_token_id = config.latent_token_id
         self.max_latent_steps = config.max_latent_steps
         self.pattern = re.compile(rf"<{config.tag}>\s*([0-9]+)\s*</{config.tag}>")
-        self._name = config.tag
+        self.name = config.tag
         self._closing_tokens = closing_tokens(tokenizer) - {config.latent_token_id}
         self._closing_ids = torch.tensor(sorted(self._closing_tokens))
 
     def text(self, steps: int) -> str:
         """The tag that announces `steps` latent steps."""
-        return f"<{self._name}>{steps}</{self._name}>"
+        return f"<{self.name}>{steps}</{self.name}>"
 
     def closed_by(self, ids: Sequence[int]) -> int:
         """The N of the tag that the *last* token of `ids` completes, clamped; 0 if it does not."""

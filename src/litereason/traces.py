@@ -71,7 +71,7 @@ def _segmenter() -> Any:
     return pysbd.Segmenter(language="en", clean=False)
 
 
-def replaceable(sentences: Sequence[str]) -> list[int]:
+def replaceable(sentences: Sequence[str], tag: str = "implicit_thought") -> list[int]:
     """Indices that may become thoughts: not blank, not the answer or what follows it, not a tag."""
     answer = max((i for i, s in enumerate(sentences) if ANSWER.search(s)), default=len(sentences))
     if answer == len(sentences):  # no box: the last sentence is the answer
@@ -79,7 +79,7 @@ def replaceable(sentences: Sequence[str]) -> list[int]:
     return [
         i
         for i, sentence in enumerate(sentences[:answer])
-        if sentence.strip() and "<implicit_thought>" not in sentence
+        if sentence.strip() and f"<{tag}>" not in sentence
     ]
 
 
@@ -88,7 +88,7 @@ def with_thoughts(
 ) -> str:
     """`text` with a random `share` of its sentences (at least one, if share > 0) as tags."""
     sentences = split_sentences(text)
-    free = replaceable(sentences)
+    free = replaceable(sentences, tags.name)
     count = min(len(free), max(1, round(share * len(free)))) if share > 0 else 0
     for i in rng.sample(free, count):
         core = sentences[i].strip()
