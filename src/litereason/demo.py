@@ -59,7 +59,7 @@ class Scale:
     test_items: int
 
 
-FULL = Scale(Lessons(), 600, 120, 51, 18, 500)
+FULL = Scale(Lessons(), 600, 80, 51, 18, 500)
 QUICK = Scale(Lessons(steps=60, curriculum=40, hasty_steps=10), 40, 10, 3, 2, 60)
 
 
@@ -141,7 +141,7 @@ class Arms:
                 limit=self.scale.collect_prompts,
                 traces=str(Path(self.config.run_dir) / "collect" / "traces" / "traces.jsonl"),
                 train="all",
-                shares=(0.10, 0.25, 0.50),
+                shares=(0.10, 0.25),
                 copies=1,
                 loss_after="prompt",
                 trainer={
