@@ -1,0 +1,131 @@
+"""Rewrite the figures in docs/results.md from the files of runs; nothing in them is typed by hand.
+
+    python docs/update_results.py
+
+A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
+it is if not. Kinds: demo RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from litereason.files import read_json, read_jsonl, write_text
+from litereason.report.findings import findings
+from litereason.report.read import read_run
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- begin (\w+) (\S+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
+
+
+def interval(value: dict[str, float] | None, scale: float = 1, digits: int = 1) -> str:
+    """`mean [low, high]`."""
+    if value is None:
+        return "-"
+    mean, low, high = (f"{scale * value[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def arm_row(figures: dict[str, Any]) -> list[str]:
+    """One evaluated arm as a table row."""
+    return [
+        figures["title"],
+        interval(figures["accuracy"], 100),
+        interval(figures["discrete_tokens"]),
+        interval(figures["latent_steps"], digits=2),
+        f"{100 * figures['trigger_rate']['mean']:.0f} %",
+        f"{figures['items']} x {figures['samples']}",
+    ]
+
+
+ARMS = [
+    "arm",
+    "accuracy % [95 %]",
+    "discrete tokens",
+    "latent steps",
+    "thoughts in",
+    "items x samples",
+]
+
+
+def demo(run: Path) -> str:
+    """Arms, findings and stage times of a run."""
+    read = read_run(run)
+    rows = [arm_row(read_json(run / "eval" / arm.name / "summary.json")) for arm in read.arms]
+    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read))
+    times = read_json(run / "timings.json")
+    total = sum(times.values()) / 60
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items())
+    return f"{table(ARMS, rows)}\n{found}\nWall time {total:.1f} minutes: {stages}.\n"
+
+
+def bench(path: Path) -> str:
+    """Benchmarks as ratios."""
+    rows = []
+    for row in read_jsonl(path):
+        other, value = next(iter(row["other"].items()))
+        holds = "yes" if row["holds"] else "**no**"
+        figures = [
+            f"{row['ours']:.3g} {row['unit']}",
+            f"{other}: {value:.3g}",
+            f"{row['ratio']:.3f}",
+        ]
+        rows.append([row["benchmark"], *figures, row["goal"], holds, str(row["n"])])
+    return table(["benchmark", "ours", "peer or limit", "ratio", "goal", "holds", "n"], rows)
+
+
+def controls(path: Path) -> str:
+    """Held-out loss after tags with the trained projector's latents and with each control."""
+    summary = read_json(path)
+    held = summary["held_out"]
+    rows = [["trained projector", f"{held['latents']:.4f}", "", "", str(held["rows"])]]
+    for name in ("init", "zeros", "noise", "other_row"):
+        one = held[name]
+        difference = f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+        rows.append([name, f"{one['loss']:.4f}", difference, f"{one['p']:.4f}", str(one["items"])])
+    header = ["latents", "nats a token", "minus trained, mean of rows [95 %]", "p", "rows"]
+    trained = (
+        f"Trained on {summary['rows']} rows; {summary['skipped_steps']} steps were not finite."
+    )
+    return f"{table(header, rows)}\n{trained}\n"
+
+
+def evaluation(path: Path) -> str:
+    """One evaluated arm with its command."""
+    figures = read_json(path)
+    return (
+        f"{table(ARMS, [arm_row(figures)])}\n`{figures['command']}`, {figures['seconds']:.0f} s.\n"
+    )
+
+
+KINDS: dict[str, Callable[[Path], str]] = {
+    "demo": demo,
+    "bench": bench,
+    "controls": controls,
+    "eval": evaluation,
+}
+
+
+def main() -> None:
+    target = ROOT / "docs" / "results.md"
+
+    def made(match: re.Match[str]) -> str:
+        begin, kind, path, end = match.groups()
+        ready = ROOT / path / "report.html" if kind == "demo" else ROOT / path
+        if not ready.exists():
+            print(f"left as it is: {path} is not there")
+            return match[0]
+        return f"{begin}\n{KINDS[kind](ROOT / path)}\n{end}"
+
+    write_text(target, BLOCK.sub(made, target.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
