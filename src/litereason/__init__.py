@@ -8,9 +8,11 @@ by sampling a tag, when to stop writing and think (arXiv 2512.02240).
     model.generate(**tokenizer("...", return_tensors="pt"))
 
 Names are imported when they are first used, so that the command line and the report start at once.
+Importing has one side effect: Hugging Face's telemetry is off, unless its variable was set before.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from litereason.generation import Completion, read_completion
     from litereason.model import attach, load, save
     from litereason.tags import Tags, pending
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -231,7 +231,7 @@ def print_help(name: str, stage: type) -> None:
 
 def _quiet() -> None:
     """Dependencies send nothing home and leave the terminal to us, unless the user says otherwise."""
-    for variable in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
+    for variable in ("DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(variable, "1")
     # Idle threads sleep instead of spinning: on a machine with other work, small models train several
     # times as fast (read by OpenMP when torch is first imported).

@@ -1,6 +1,6 @@
 """Stage 3: RL teaches the policy when to stop writing and think (METHOD section 3).
 
-TRL's GRPOTrainer with three named hooks overridden; everything else is inherited. Only discrete tokens
+TRL's GRPOTrainer with a few named hooks overridden; everything else is inherited. Only discrete tokens
 are actions: latent slots are masked like tool output, the latent id is outside the softmax, and latents
 are constants in the policy gradient. After each epoch the projector is refreshed on the epoch's own
 trajectories that earned a reward. A model without latent steps trains here as well: ordinary GRPO.
@@ -115,6 +115,9 @@ class LatentGRPOTrainer(GRPOTrainer):
         model: Any = self.model
         tags = model.latent_tags if self.latent else None
         return read_completion(ids, self.processing_class, tags, self.eos_token_ids).text
+
+    def _send_telemetry(self) -> None:
+        """Off: TRL would report the trainer's use."""
 
     def _generate(self, prompts: list[Any]) -> Any:
         """As TRL's; latent slots are marked as no action, and thoughts are counted."""
@@ -240,6 +243,7 @@ def refresh_projector(
     config = ProjectorConfig(
         output_dir=str(args.output_dir) + "/refresh",
         learning_rate=args.refresh_learning_rate,
+        warmup_steps=0,  # a refresh may be a single step, which a warm-up would give a rate of 0
         per_device_train_batch_size=16,
         gradient_accumulation_steps=1,
         save_strategy="no",
