@@ -43,7 +43,7 @@ class Lessons:
         default_factory=lambda: {"verbose": 0.7, "delta": 0.2, "hunch": 0.1}
     )
     hasty_steps: int = 40
-    haste: float = 0.62
+    haste: float = 0.54
     direct: float = 0.1
     slip: float = 0.03
     curriculum: int = 300
