@@ -217,9 +217,12 @@ def sft(config: SFTConfig) -> Path:
 def held_out_losses(model: Any, rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
     """Loss after tags with the model's own latents and with each control, and the differences.
 
+    Rows whose loss is not finite under a control are counted and left out of its figures.
+
     Returns:
-        {"latents": nats a token, control: {"loss", "difference", "low", "high", "p", "items"}}; the
-        differences are control - latents, paired by row, with 95 % intervals.
+        {"latents": nats a token, "rows": n, control: {"loss", "latents", "not_finite", "difference",
+        "low", "high", "p", "items"}}; the differences are control - latents, paired by row, with 95 %
+        intervals, and a control's "latents" is the model's own loss on the same rows.
     """
     import numpy as np
 
@@ -227,18 +230,24 @@ def held_out_losses(model: Any, rows: list[dict[str, list[int]]], pad: int) -> d
     from litereason.ablations import ablated
     from litereason.sft import row_losses
 
-    def per_token(name: str | None) -> tuple[np.ndarray, float]:
+    def losses(name: str | None) -> np.ndarray:
         with torch.random.fork_rng(), ablated(model, name):
             torch.manual_seed(0)
-            found = row_losses(model, rows, pad)
-        sums, counts = np.array(found).T
-        return sums / counts, float(sums.sum() / counts.sum())
+            return np.array(row_losses(model, rows, pad))  # (rows, 2): summed loss, labels
 
-    own, mean = per_token(None)
-    result: dict[str, Any] = {"latents": mean, "rows": len(rows)}
+    def mean(found: np.ndarray) -> float:
+        return float(found[:, 0].sum() / found[:, 1].sum())
+
+    own = losses(None)
+    result: dict[str, Any] = {"latents": mean(own), "rows": len(rows)}
     for name in ("zeros", "noise", "init", "other_row"):
-        other, loss = per_token(name)
-        result[name] = {"loss": loss, **stats.paired(other, own)}
+        other = losses(name)
+        good = np.isfinite(other[:, 0]) & np.isfinite(own[:, 0])
+        result[name] = {"not_finite": int((~good).sum())}
+        if good.any():
+            a, b = other[good], own[good]
+            difference = stats.paired(a[:, 0] / a[:, 1], b[:, 0] / b[:, 1])
+            result[name] |= {"loss": mean(a), "latents": mean(b), **difference}
     return result
 
 
