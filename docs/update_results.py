@@ -85,12 +85,22 @@ def controls(path: Path) -> str:
     """Held-out loss after tags with the trained projector's latents and with each control."""
     summary = read_json(path)
     held = summary["held_out"]
-    rows = [["trained projector", f"{held['latents']:.4f}", "", "", str(held["rows"])]]
+    rows = [["trained projector", f"{held['latents']:.3f}", "", "", str(held["rows"]), "0"]]
     for name in ("init", "zeros", "noise", "other_row"):
         one = held[name]
-        difference = f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
-        rows.append([name, f"{one['loss']:.4f}", difference, f"{one['p']:.4f}", str(one["items"])])
-    header = ["latents", "nats a token", "minus trained, mean of rows [95 %]", "p", "rows"]
+        figures = ["-", "-", "-", "0"]
+        if "loss" in one:
+            difference = f"{one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+            figures = [f"{one['loss']:.3f}", difference, f"{one['p']:.4f}", str(one["items"])]
+        rows.append([name, *figures, str(one["not_finite"])])
+    header = [
+        "latents",
+        "nats a token",
+        "minus trained, mean of rows [95 %]",
+        "p",
+        "rows",
+        "not finite",
+    ]
     trained = (
         f"Trained on {summary['rows']} rows; {summary['skipped_steps']} steps were not finite."
     )

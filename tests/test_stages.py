@@ -170,6 +170,19 @@ def test_held_out_losses_come_with_controls(tiny_base, traces):
     assert found["rows"] == 6 and found["latents"] > 0
     for control in ("zeros", "noise", "init", "other_row"):
         assert found[control]["loss"] > 0 and found[control]["items"] == 6
+        assert found[control]["not_finite"] == 0
+
+
+def test_rows_that_are_not_finite_are_counted(latent_llama, monkeypatch):
+    from litereason import sft as training
+    from litereason.stages import held_out_losses
+
+    losses = iter([[(2.0, 1), (4.0, 2)]] + 4 * [[(float("nan"), 1), (6.0, 2)]])
+    monkeypatch.setattr(training, "row_losses", lambda *args: next(losses))
+    found = held_out_losses(latent_llama, [{}, {}], 0)
+    assert found["latents"] == 2.0
+    assert found["noise"]["not_finite"] == 1 and found["noise"]["items"] == 1
+    assert found["noise"]["loss"] == 3.0 and found["noise"]["difference"] == 1.0
 
 
 def test_recipe_with_overrides(tiny_base, tmp_path):
