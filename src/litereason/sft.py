@@ -85,6 +85,11 @@ class ProjectorTrainer(Trainer):
         pad_token_id: int,
         **kwargs: Any,
     ) -> None:
+        if args.world_size > 1:
+            raise ConfigError(
+                f"{args.world_size} processes were started; the projector's loss runs in one only. "
+                "Start one process"
+            )
         if args.train == "projector":
             if not has_latents(model):
                 raise ConfigError(
