@@ -28,6 +28,26 @@ class Words(StoriesTask):
     name = "words"
     def reward(self, example, completion):
         return "good"
+
+class Empty(StoriesTask):
+    name = "empty"
+    def examples(self, split, limit=None):
+        return []
+
+class Twice(StoriesTask):
+    name = "twice"
+    def examples(self, split, limit=None):
+        return super().examples(split, 1) * 2
+
+class Breaks(StoriesTask):
+    name = "breaks"
+    def examples(self, split, limit=None):
+        return {}["missing"]
+
+class Silent(StoriesTask):
+    name = "silent"
+    def prompt(self, example, mode="plain"):
+        return None
 """
 
 
@@ -59,6 +79,61 @@ def test_unknown_words(capsys, no_loading):
     assert "takes the options" in fails(
         capsys, "eval", "--model", "x", "--task_options.colour", "red"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("limit", "0"),
+        ("limit", "-1"),
+        ("samples", "0"),
+        ("batch_size", "0"),
+        ("max_new_tokens", "0"),
+        ("temperature", "-1"),
+        ("top_p", "2"),
+        ("top_k", "-3"),
+    ],
+)
+def test_numbers_out_of_range(capsys, no_loading, option, value):
+    message = fails(capsys, "eval", "--model", "x", f"--{option}", value)
+    assert option in message and "expected" in message
+
+
+def test_trainer_options_are_checked(capsys, no_loading, tmp_path):
+    words = ["rl", "--model", "x", "--run_dir", tmp_path, "--limit", 2]
+    assert "expected float" in fails(capsys, *words, "--learning_rate", "fast")
+    assert "the trainer refuses" in fails(capsys, *words, "--num_generations", "3")
+    assert "use_vllm=True is not supported" in fails(capsys, *words, "--use_vllm", "true")
+
+
+def test_a_failed_start_can_be_mended(capsys, tiny_base, tmp_path):
+    words = ["eval", "--run_dir", tmp_path, "--limit", 2, "--samples", 1, "--max_new_tokens", 3]
+    fails(capsys, *words, "--model", tmp_path / "nowhere")
+    assert main([str(w) for w in [*words, "--model", tiny_base]]) == 0
+
+
+def test_text_options_are_text():
+    """What is typed as text is not read as YAML; what is a number may be written 5e-7."""
+    from litereason.cli import GenerateConfig
+    from litereason.options import build, read_arguments
+    from litereason.stages import EvalConfig
+
+    for prompt in ("Question: who wrote Emma?", "yes", "2024-01-01", "{x}", "- a", "1e3"):
+        given = read_arguments(["--model", "x", "--prompt", prompt])
+        assert build(GenerateConfig, given).prompt == prompt
+    found = build(EvalConfig, {"model": "x", "temperature": "5e-1", "limit": None})
+    assert found.temperature == 0.5 and found.limit is None
+
+
+def test_several_things_rl_cannot_do(latent_llama, words):
+    from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
+    from litereason.tasks.stories import StoriesTask
+
+    args = LatentGRPOConfig(
+        output_dir="x", beta=0.1, use_cpu=True, bf16=False, per_device_train_batch_size=16
+    )
+    with pytest.raises(ConfigError, match=r"beta is 0\.1; expected 0"):
+        LatentGRPOTrainer(latent_llama, args, StoriesTask(), [], words, "latent")
 
 
 def test_unknown_model(capsys, tmp_path):
@@ -102,6 +177,46 @@ def test_tokenizer_of_another_model(words):
         litereason.attach(random_llama(words, vocab_size=20), words)
     with pytest.raises(ModelError, match="the tokenizer has"):
         litereason.attach(random_llama(words, vocab_size=5000), words)
+
+
+def test_tokenizer_beside_a_latent_checkpoint(latent_llama, tmp_path):
+    path = Path(latent.save(latent_llama, tmp_path / "model"))
+    config = json.loads((path / "config.json").read_text())
+    config["litereason"]["latent_token_id"] = 7
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"does not have '<\|latent\|>' at id 7"):
+        litereason.load(path)
+
+
+def test_a_failed_attach_changes_nothing(words):
+    model = random_llama(words)
+    with pytest.raises(ConfigError, match="'mpl'"):
+        litereason.attach(model, words, litereason.LatentConfig(projector="mpl"))
+    assert not hasattr(model.config, "litereason")
+    with pytest.raises(ModelError, match="pass tokenizer="):
+        litereason.save(model, "nowhere")
+
+
+def test_weights_that_cannot_be_read(latent_llama, tmp_path):
+    path = Path(latent.save(latent_llama, tmp_path / "model"))
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot load the weights"):
+        litereason.load(path)
+
+
+def test_latents_that_no_norm_can_take_are_counted(latent_llama):
+    import torch
+
+    ids = torch.tensor([[1, 8, 38, 4, 4, 4, 9]])
+    spine = latent_llama.base_model
+    latent_llama(ids, use_cache=False)
+    assert spine.latents_out_of_range == 0
+    with torch.no_grad():
+        spine.latent_projector.layers[-1].down_proj.weight.mul_(1e30)
+    with pytest.warns(UserWarning, match="projector='rms'"):
+        latent_llama(ids, use_cache=False)
+    assert 1 <= spine.latents_out_of_range <= 3  # what follows a lost latent may be small again
 
 
 def test_attached_twice(latent_llama, words):
@@ -176,6 +291,10 @@ def test_bad_traces(capsys, no_loading, tmp_path):
         ("Nothing", "returned None"),
         ("Words", "returned 'good'"),
         ("Missing", "has no class 'Missing'"),
+        ("Empty", "must be Examples, got none"),
+        ("Twice", "1 ids stand twice in 'test'"),
+        ("Breaks", "raised KeyError on examples('test')"),
+        ("Silent", "the prompt of 'test-0-0' is None"),
     ],
 )
 def test_bad_reward_functions(capsys, no_loading, tmp_path, name, expected):
@@ -183,6 +302,14 @@ def test_bad_reward_functions(capsys, no_loading, tmp_path, name, expected):
     path.write_text(REWARD)
     words = ["eval", "--model", "x", "--run_dir", tmp_path, "--limit", 2]
     assert expected in fails(capsys, *words, "--task", f"{path}:{name}")
+
+
+def test_a_task_file_that_cannot_be_imported(capsys, no_loading, tmp_path):
+    path = tmp_path / "broken.py"
+    words = ["eval", "--model", "x", "--run_dir", tmp_path, "--task", f"{path}:Any"]
+    for text, expected in (("def (", "SyntaxError"), ("import nowhere", "ModuleNotFoundError")):
+        path.write_text(text)
+        assert f"cannot be imported: {expected}" in fails(capsys, *words)
 
 
 def test_reward_that_fails_in_the_middle():

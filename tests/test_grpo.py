@@ -140,3 +140,15 @@ def test_a_reward_that_is_none_in_rl_names_the_example():
         RewardError, match="'nothing' is None for a completion of example 'train-0-1'"
     ):
         reward(completion_ids=[[1]], example_index=[1])
+
+
+def test_a_refresh_with_nothing_to_replace_is_skipped(trainer):
+    """RL that has collapsed to bare answers goes on; the metrics say that the refresh did not."""
+    trainer.rewarded = [(0, "\n\\boxed{Yes}")] * 20
+    refresh = next(
+        c for c in trainer.callback_handler.callbacks if type(c).__name__ == "ProjectorRefresh"
+    )
+    trainer.state.epoch, trainer.state.global_step = 1.0, 1
+    refresh.on_epoch_end(trainer.args, trainer.state, trainer.control)
+    assert trainer._metrics["train"]["latent/refresh_skipped"] == [1.0]
+    assert trainer.rewarded == []

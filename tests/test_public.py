@@ -36,7 +36,7 @@ def test_option_names_are_frozen():
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
     expected = {
-        CollectConfig: shared | sampler,
+        CollectConfig: shared | sampler | {"demonstrations"},
         SFTConfig: shared | sft | {"eval_traces", "eval_rows", "trainer"},
         RLConfig: shared | {"trainer"},
         EvalConfig: shared | sampler | {"ablation", "title"},

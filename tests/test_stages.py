@@ -185,6 +185,21 @@ def test_rows_that_are_not_finite_are_counted(latent_llama, monkeypatch):
     assert found["noise"]["loss"] == 3.0 and found["noise"]["difference"] == 1.0
 
 
+def test_demonstrations_as_traces(tiny_base, tmp_path):
+    assert run(*collect(tiny_base, tmp_path), "--demonstrations") == 0
+    rows = files.read_jsonl(tmp_path / "collect" / "arm" / "traces.jsonl")
+    assert len(rows) == 20 and all("boxed" in row["completion"] for row in rows)
+
+
+def test_thoughts_in_a_prompt_are_expanded(latent_llama, words):
+    from litereason.sampling import encode
+
+    text = " w1<implicit_thought>3</implicit_thought> w2"
+    latent = latent_llama.latent_tags.latent_token_id
+    assert encode(words, text).count(latent) == 0
+    assert encode(words, text, latent_llama.latent_tags).count(latent) == 3
+
+
 def test_recipe_with_overrides(tiny_base, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(

@@ -43,7 +43,7 @@ class Noise(nn.Module):
 
 
 class OtherRow(nn.Module):
-    """The latent of another thought: drawn from the last ones made for other rows."""
+    """The latent of another thought: drawn from the last `POOL` ones of all rows."""
 
     def __init__(self, projector: nn.Module) -> None:
         super().__init__()

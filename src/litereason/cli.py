@@ -147,15 +147,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print("error:", style="bold red", end=" ")
         console.print(str(error), markup=False, soft_wrap=True)
         return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        console.print(
-            f"error: no space left ({error}). Nothing half-written is kept: free some space, and the "
-            "same command goes on",
-            style="bold red",
-        )
-        return 1
+    except Exception as error:
+        # safetensors and torch have errors of their own for a full disk
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or "os error 28" in str(error) or "No space left" in str(error):
+            hint = "Nothing half-written is kept: free some space, and the same command goes on"
+            console.print(f"error: no space left ({error}). {hint}", style="bold red")
+            return 1
+        if isinstance(error, OSError) and error.filename:
+            console.print(f"error: {error}", style="bold red", markup=False)
+            return 2
+        raise
     except KeyboardInterrupt:
         console.print(
             "interrupted; the same command goes on where this one stopped", style="yellow"

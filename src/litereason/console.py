@@ -17,7 +17,7 @@ def progress() -> Progress:
     """A progress display with a description, a bar, counts, times and a `note` field."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=14),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

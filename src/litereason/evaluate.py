@@ -8,7 +8,7 @@ from litereason import files
 from litereason.ablations import ablated
 from litereason.generation import Completion
 from litereason.records import summarise
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample
+from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks.base import Example, Task, score
 
 
@@ -52,7 +52,7 @@ def evaluate(
         ablation: replace the latents (`litereason.ablations`).
     """
     prompts = [task.prompt(example, mode) for example in examples]
-    encoded = [encode(tokenizer, prompt) for prompt in prompts]
+    encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
     check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
 
     def record(i: int, k: int, completion: Completion) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from litereason.errors import ConfigError, RewardError
+from litereason.errors import ConfigError, DataError, RewardError
 from litereason.generation import read_completion
 from litereason.losses import completion_log_probs
-from litereason.model import constant_latents, has_latents
+from litereason.model import backbone, constant_latents, has_latents
 from litereason.sampling import conversation, encode
 from litereason.sft import ProjectorConfig, ProjectorTrainer, mean_loss, refuse_checkpointing
 from litereason.tasks.base import Example, Task, score
@@ -56,6 +56,9 @@ class LatentGRPOConfig(GRPOConfig):
         refuse_checkpointing(self.gradient_checkpointing or self.activation_checkpointing)
         if not 0 < self.refresh_share <= 1:
             raise ConfigError(f"refresh_share is {self.refresh_share}; expected above 0, at most 1")
+        for name in ("use_vllm", "use_liger_kernel"):
+            if getattr(self, name, False):
+                raise ConfigError(f"{name}=True is not supported: rollouts run in `generate`")
         super().__post_init__()
 
 
@@ -85,6 +88,13 @@ class LatentGRPOTrainer(GRPOTrainer):
         from datasets import Dataset
 
         self.latent = has_latents(model)
+        if self.latent and args.beta != 0:
+            raise ConfigError(
+                f"beta is {args.beta}; expected 0 for a model with latent steps: TRL's reference model "
+                "would have none"
+            )
+        if kwargs.get("peft_config") is not None:
+            raise ConfigError("peft_config is not supported yet; train the whole policy")
         self.latent_id = model.latent_tags.latent_token_id if self.latent else None
         if self.latent:
             model.requires_grad_(True)
@@ -131,6 +141,9 @@ class LatentGRPOTrainer(GRPOTrainer):
         metrics["latent/total_tokens"].append(total.mean().item())
         metrics["latent/trigger_rate"].append((latent > 0).float().mean().item())
         metrics["latent/generated_tokens"].append(float(self.generated_tokens))
+        if self.latent:
+            spine: Any = backbone(self.accelerator.unwrap_model(self.model))
+            metrics["latent/out_of_range"].append(float(spine.latents_out_of_range))
         metrics["completions/mean_length"][-1] = (total - latent).mean().item()
         if self.latent:
             mask = [[int(token != self.latent_id) for token in ids] for ids in completion_ids]
@@ -222,9 +235,12 @@ class ProjectorRefresh(TrainerCallback):
         count = int(args.refresh_share * len(trainer.rewarded))
         chosen = rng.sample(trainer.rewarded, count)
         trainer.rewarded = []
-        if count:
+        metrics = trainer._metrics["train"]
+        try:
             before, after = refresh_projector(trainer, chosen, args)
-            metrics = trainer._metrics["train"]
+        except DataError:  # nothing rewarded, or not one sentence to replace: collapse, not a fault
+            metrics["latent/refresh_skipped"].append(1.0)
+        else:
             metrics["latent/refresh_loss_before"].append(before)
             metrics["latent/refresh_loss_after"].append(after)
 

@@ -14,6 +14,7 @@ one ordinary pass over the filled embeddings does the rest.
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,9 @@ from transformers.cache_utils import DynamicCache
 
 from litereason.cache import hidden_states_of
 from litereason.errors import LatentError
+
+# RMS norms square their input in float32: what is larger than this becomes infinite, then zero.
+LARGEST = 1e15
 
 
 def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwargs: Any) -> Any:
@@ -155,7 +159,24 @@ def put_latents(model: Any, embeds: Tensor, where: Tensor, states: Tensor) -> Te
     The projector sees those positions only.
     """
     latents = model.latent_projector(states[where]).to(embeds.dtype)
+    count_out_of_range(model, latents)
     return embeds.masked_scatter(where[..., None], latents)
+
+
+def count_out_of_range(model: Any, latents: Tensor) -> None:
+    """Count latents `(n, width)` that the first norm cannot take, and warn once; none is changed."""
+    with torch.no_grad():
+        bad = int((~(latents.abs().amax(-1) < LARGEST)).sum()) if len(latents) else 0
+    if not bad:
+        return
+    if not model.latents_out_of_range:
+        warnings.warn(
+            f"{bad} of {len(latents)} latents are not finite or larger than {LARGEST:g}, which the "
+            "model's norms turn into zeros: the projector leaves the range of this model's embeddings. "
+            "Train it, or use projector='rms'",
+            stacklevel=2,
+        )
+    model.latents_out_of_range += bad
 
 
 def has_sliding_window(model: Any) -> bool:

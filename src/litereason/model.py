@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -39,6 +40,8 @@ class LatentBackbone:
     latent_token_id: int
     # False while a policy gradient is taken: latents are then constants (METHOD, stage 3).
     latent_gradients: bool = True
+    # Latents so far that no norm can take: not finite, or as good as.
+    latents_out_of_range: int = 0
 
     def forward(self, input_ids: Any = None, **kwargs: Any) -> Any:
         base = super().forward  # pyright: ignore[reportAttributeAccessIssue]
@@ -133,7 +136,9 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
         raise ModelError(f"expected a Hugging Face causal LM, got {type(model).__name__}")
     if model.config.is_encoder_decoder:
         raise ModelError("encoder-decoder models have no single backbone; use a causal LM")
-    config = reserve_latent_token(model, tokenizer, config or LatentConfig())
+    config = config or LatentConfig()
+    build_projector(config.projector, model, config.depth)  # fails before anything is changed
+    config = reserve_latent_token(model, tokenizer, config)
     model.config.litereason = config.to_dict()
     _install(model, config)
     backbone(model).latent_projector.start_from(model)
@@ -160,19 +165,34 @@ def load(path: str | Path, **kwargs: Any) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **where)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a model from {name!r}: {error}") from error
+    if tokenizer.pad_token is None:  # Llama 3, GPT-2: padding is masked, so any token serves
+        tokenizer.pad_token = tokenizer.eos_token
     if not getattr(config, "litereason", None):
-        model = AutoModelForCausalLM.from_pretrained(name, config=config, **kwargs)
+        model, _ = _from_pretrained(AutoModelForCausalLM, name, config, kwargs)
         check_match(model, tokenizer)
         return model.eval(), tokenizer
     base: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     latent_class: Any = with_latents(base, LatentCausalLM)
-    model, report = latent_class.from_pretrained(
-        name, config=config, output_loading_info=True, **kwargs
-    )
+    model, report = _from_pretrained(latent_class, name, config, kwargs)
+    check_match(model, tokenizer)
+    settings = model.latent_config
+    if tokenizer.convert_tokens_to_ids(settings.latent_token) != settings.latent_token_id:
+        raise ModelError(
+            f"the tokenizer beside {name!r} does not have {settings.latent_token!r} at id "
+            f"{settings.latent_token_id}; use the one that was saved with the model"
+        )
     if lost := [key for key in report["missing_keys"] if "latent_projector" in key]:
         raise ModelError(f"{name!r} names a projector but lacks its weights, e.g. {lost[0]!r}")
     model.latent_tags = Tags(tokenizer, model.latent_config)
     return model.eval(), tokenizer
+
+
+def _from_pretrained(kind: Any, name: str, config: Any, kwargs: dict[str, Any]) -> Any:
+    """(model, loading report); anything wrong with the weights is a `ModelError`."""
+    try:
+        return kind.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"cannot load the weights of {name!r}: {error}") from error
 
 
 def save(model: Any, path: str | Path, tokenizer: Any = None) -> Path:
@@ -183,6 +203,10 @@ def save(model: Any, path: str | Path, tokenizer: Any = None) -> Path:
         path: the directory to make; an older one of that name is replaced.
         tokenizer: needed only for a model without latent steps.
     """
+    if tokenizer is None and not has_latents(model):
+        raise ModelError(
+            "a model without latent steps does not know its tokenizer: pass tokenizer="
+        )
     tokenizer = tokenizer or model.latent_tags.tokenizer
     with files.new_directory(path) as partial:
         model.save_pretrained(partial)

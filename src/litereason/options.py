@@ -62,12 +62,17 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         *parents, last = key.replace("-", "_").split(".")
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = scalar(value)
+        place[last] = Text(value)
     return found
 
 
+class Text(str):
+    """A value as it stood on the command line; what it means depends on the option's type."""
+
+
 def scalar(text: str) -> Any:
-    """A command-line value as YAML reads it, but `5e-7` is a number."""
+    """A value as YAML reads it, but `5e-7` is a number."""
+    text = str(text)
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -89,19 +94,21 @@ def build(stage: type, values: dict[str, Any], trainer: type | None = None) -> A
     fields = {field.name: field for field in dataclasses.fields(stage)}
     inner = {field.name for field in dataclasses.fields(trainer)} if trainer else set()
     known: dict[str, Any] = {}
-    extra: dict[str, Any] = dict(values.get("trainer") or {})
+    given = dict(values.get("trainer") or {})
+    extra: dict[str, Any] = {}
     for key, value in values.items():
         if key in fields and key != "trainer":
             known[key] = coerce(stage, key, value)
         elif key in inner:
-            extra[key] = value
+            given[key] = value
         elif key != "trainer":
             close = difflib.get_close_matches(key, {*fields, *inner}, 1)
             hint = f" Did you mean --{close[0]}?" if close else ""
             raise ConfigError(f"unknown option --{key}.{hint} `--help` lists them")
-    if unknown := sorted(set(extra) - inner):
+    if unknown := sorted(set(given) - inner):
         raise ConfigError(f"unknown trainer options {unknown}")
     if trainer:
+        extra = {key: coerce(trainer, key, value) for key, value in given.items()}
         known["trainer"] = extra
     missing = [
         name
@@ -125,20 +132,29 @@ def coerce(stage: type, name: str, value: Any) -> Any:
         ConfigError: it cannot be.
     """
     kind = typing.get_type_hints(stage)[name]
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in options:
-        base = typing.get_origin(option) or option
+    union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    options = [typing.get_origin(o) or o for o in (typing.get_args(kind) if union else (kind,))]
+    if isinstance(value, dict):
+        value = {k: scalar(v) if isinstance(v, Text) else v for k, v in value.items()}
+    if isinstance(value, Text):
+        if {*options} <= {str, type(None)}:
+            absent = type(None) in options and value.lower() in ("null", "none", "~")
+            return None if absent else str(value)
+        value = scalar(value)
+    elif isinstance(value, str) and float in options:
+        value = scalar(value)  # YAML reads 5e-7 as text
+    for base in options:
         if value is None and base is type(None):
             return None
-        if isinstance(value, bool) and base is not bool:
+        if isinstance(value, bool) and base not in (bool, Any):
             continue
-        if base is Any or (isinstance(base, type) and isinstance(value, base)):
+        if base is Any or (isinstance(base, type) and isinstance(value, base)):  # pyright: ignore[reportArgumentType]
             return value
         if base is float and isinstance(value, int):
             return float(value)
-        if base is str and isinstance(value, (int, float)):
-            return str(value)
         if base is tuple and isinstance(value, (list, int, float)):
             return tuple(value) if isinstance(value, list) else (value,)
+    if str in options and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
     names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
     raise ConfigError(f"--{name} is {value!r}; expected {names}")

@@ -29,13 +29,14 @@ def open_stage(directory: Path, settings: Any) -> Path:
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
         differ = sorted(k for k in {*wanted, *begun} if wanted.get(k) != begun.get(k))
-        if differ:
+        if differ and [p.name for p in directory.iterdir()] != [path.name]:
             changes = "; ".join(f"{k}: {begun.get(k)!r} -> {wanted.get(k)!r}" for k in differ)
             raise ConfigError(
                 f"{directory} was begun with other settings ({changes}). Take another --run_dir or "
                 "--name, or delete the directory"
             )
-        return directory
+        if not differ:
+            return directory
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
     files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     return directory

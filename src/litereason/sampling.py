@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from litereason.console import progress
-from litereason.errors import DataError
+from litereason.errors import ConfigError, DataError
 from litereason.generation import Completion, read_completion
 from litereason.model import has_latents
+from litereason.tags import Tags
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,6 +29,16 @@ class SamplingConfig:
     batch_size: int = dataclasses.field(default=16, metadata={"help": "completions at once"})
     seed: int = dataclasses.field(default=0, metadata={"help": "seed of all draws"})
 
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch_size", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; expected at least 1")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ConfigError(
+                f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}; expected "
+                "temperature >= 0, top_p above 0 and at most 1, top_k >= 0"
+            )
+
 
 def conversation(tokenizer: Any, prompt: str) -> Any:
     """`prompt` as TRL and `encode` take it: one user message, or text if there is no template."""
@@ -36,14 +47,21 @@ def conversation(tokenizer: Any, prompt: str) -> Any:
     return prompt
 
 
-def encode(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a prompt, ready for the model to answer."""
+def encode(tokenizer: Any, prompt: str, tags: Tags | None = None) -> list[int]:
+    """Token ids of a prompt, ready for the model to answer; thoughts in it get their slots."""
     message = conversation(tokenizer, prompt)
     if isinstance(message, str):
-        return tokenizer(message)["input_ids"]
-    return tokenizer.apply_chat_template(
-        message, add_generation_prompt=True, tokenize=True, return_dict=True
-    )["input_ids"]
+        ids = tokenizer(message)["input_ids"]
+    else:
+        ids = tokenizer.apply_chat_template(
+            message, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
+    return tags.expand(ids) if tags else ids
+
+
+def tags_of(model: Any) -> Tags | None:
+    """The model's `Tags`, or None if it has no latent steps."""
+    return model.latent_tags if has_latents(model) else None
 
 
 def check_lengths(model: Any, names: Sequence[str], prompts: Sequence[list[int]], new: int) -> None:
@@ -87,7 +105,7 @@ def generate_batch(
     ends = model.generation_config.eos_token_id
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     ends += [pad, tokenizer.eos_token_id]
-    tags = model.latent_tags if has_latents(model) else None
+    tags = tags_of(model)
     new = output[:, width:].tolist()
     return [read_completion(row, tokenizer, tags, ends) for row in new]
 

@@ -8,6 +8,7 @@ before a model is loaded.
 import dataclasses
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from litereason import model as latent
 from litereason.ablations import check_ablation
 from litereason.config import LatentConfig
 from litereason.console import say
-from litereason.errors import DataError
+from litereason.errors import ConfigError, DataError, LiteReasonError
 from litereason.run_dir import open_stage
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample
+from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks import get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, score
 
@@ -50,12 +51,16 @@ class StageConfig:
     projector_depth: int = option(3, "MLPs in the projector")
     seed: int = option(0, "seed of everything random")
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit is {self.limit}; expected at least 1, or leave it out")
+        check_mode(self.mode)
+        getattr(super(), "__post_init__", lambda: None)()
+
     def open(self, stage: str) -> tuple[Path, Task, list[Example]]:
         """The stage's directory, the task and its examples, checked."""
-        check_mode(self.mode)
         task = get_task(self.task, self.task_options)
-        examples = task.examples(self.split, self.limit)
-        preflight(task, examples)
+        examples = preflight(task, self.split, self.limit, self.mode)
         directory = Path(self.run_dir) / stage / self.name
         return open_stage(directory, self), task, examples
 
@@ -74,11 +79,14 @@ class StageConfig:
 class CollectConfig(StageConfig, SamplingConfig):
     """Stage 1: sample traces and keep those that earn a reward."""
 
+    demonstrations: bool = option(False, "take the task's own right traces; nothing is sampled")
+
 
 @dataclasses.dataclass(kw_only=True)
 class SFTConfig(StageConfig):
     """Stage 2: train the projector on traces in which sentences became thoughts."""
 
+    mode: str = option("latent", "prompt: latent (thoughts offered), plain or direct")
     traces: str | None = option(None, "traces.jsonl; default: RUN_DIR/collect/NAME/traces.jsonl")
     train: str = option("projector", "projector (base frozen), or all")
     shares: tuple[float, ...] = option((0.10, 0.25), "shares of sentences to replace (s_r)")
@@ -115,9 +123,11 @@ def collect(config: CollectConfig) -> Path:
     if out.exists():
         say(f"collect: already complete, {out}")
         return out
+    if config.demonstrations:
+        return write_demonstrations(out, task, examples)
     model, tokenizer = config.load(latents=config.mode == "latent")
     prompts = [task.prompt(example, config.mode) for example in examples]
-    encoded = [encode(tokenizer, prompt) for prompt in prompts]
+    encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
     check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
 
     def record(i: int, k: int, completion: Any) -> dict[str, Any]:
@@ -130,8 +140,8 @@ def collect(config: CollectConfig) -> Path:
     kept = [row for row in rows if (row["reward"] or 0) > 0]
     if not kept:
         raise DataError(
-            f"none of {len(rows)} samples earned a reward; use a stronger model, an easier split, or "
-            "more --samples"
+            f"none of {len(rows)} samples earned a reward. Use a stronger model or an easier task, more "
+            "--samples under another --name, or --demonstrations if the task has them"
         )
     fields = ("item", "sample", "completion", "reward")
     files.write_jsonl(out, [{field: row[field] for field in fields} for row in kept])
@@ -139,6 +149,19 @@ def collect(config: CollectConfig) -> Path:
     partial.unlink(missing_ok=True)
     say(f"collect: kept {len(kept)} of {len(rows)} samples, {out}")
     return out
+
+
+def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> Path:
+    """The task's own right completions as traces: a warm-up for models too small to earn any.
+
+    Raises:
+        DataError: the task has none.
+    """
+    made = {example.id: task.demonstration(example) for example in examples}
+    rows = [{"item": name, "completion": text} for name, text in made.items() if text is not None]
+    if not rows:
+        raise DataError(f"task {task.name!r} has no demonstrations; leave --demonstrations out")
+    return files.write_jsonl(out, rows)
 
 
 def read_traces(path: Path, config: SFTConfig) -> list[tuple[str, str]]:
@@ -176,7 +199,6 @@ def sft(config: SFTConfig) -> Path:
     from litereason.traces import Replacement, training_rows
     from litereason.trainers import use_our_callbacks, whole_checkpoint
 
-    check_mode(config.mode)
     default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
     pairs = read_traces(Path(config.traces or default), config)
     judged = read_traces(Path(config.eval_traces), config) if config.eval_traces else []
@@ -185,16 +207,12 @@ def sft(config: SFTConfig) -> Path:
         say(f"sft: already complete, {directory / 'model'}")
         return directory / "model"
     how = Replacement(config.shares, config.copies, config.ratio, config.loss_after)
-    settings = ProjectorConfig(
-        output_dir=str(directory / "checkpoints"),
-        train=config.train,
-        **defaults(config.seed) | config.trainer,
-    )
+    settings = trainer_settings(ProjectorConfig, directory, config, train=config.train)
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(latents=True)
 
     def rows_of(traces: list[tuple[str, str]], how: Replacement) -> list[dict[str, list[int]]]:
-        encoded = [(encode(tokenizer, prompt), text) for prompt, text in traces]
+        encoded = [(encode(tokenizer, p, model.latent_tags), text) for p, text in traces]
         return training_rows(
             encoded, how, tokenizer, model.latent_tags, config.seed, config.max_length
         )
@@ -260,9 +278,7 @@ def rl(config: RLConfig) -> Path:
     if (directory / "model").exists():
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
-    settings = LatentGRPOConfig(
-        output_dir=str(directory / "checkpoints"), **defaults(config.seed) | config.trainer
-    )
+    settings = trainer_settings(LatentGRPOConfig, directory, config)
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(latents=config.mode == "latent")
     encoded = [encode(tokenizer, task.prompt(example, config.mode)) for example in examples]
@@ -325,6 +341,21 @@ def finish(model: Any, tokenizer: Any, directory: Path) -> Path:
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     say(f"saved {path}")
     return path
+
+
+def trainer_settings(kind: Any, directory: Path, config: Any, **more: Any) -> Any:
+    """The trainer's options, checked by the trainer's own config.
+
+    Raises:
+        ConfigError: it refuses them.
+    """
+    options = defaults(config.seed) | more | config.trainer
+    try:
+        return kind(output_dir=str(directory / "checkpoints"), **options)
+    except LiteReasonError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the trainer refuses its options {config.trainer}: {error}") from error
 
 
 def defaults(seed: int) -> dict[str, Any]:

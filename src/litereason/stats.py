@@ -5,6 +5,8 @@ A test set of 62 items sampled 10 times is 62 items (METHOD section 3, evaluatio
 
 import numpy as np
 
+from litereason.errors import DataError
+
 RESAMPLES = 10_000
 
 
@@ -19,6 +21,11 @@ def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
         `{"mean", "low", "high"}`.
     """
     values = np.asarray(values, dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        raise DataError(
+            f"{len(values)} values, {int((~np.isfinite(values)).sum())} of them not finite; expected "
+            "at least one, all finite. Leave the others out and count them"
+        )
     means = _resampled_means(values, seed)
     low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": float(values.mean()), "low": float(low), "high": float(high)}

@@ -7,6 +7,7 @@ import torch
 from transformers import TextStreamer
 
 from litereason import model as latent
+from litereason.config import LatentConfig
 from litereason.errors import ConfigError
 from litereason.sampling import check_lengths, encode
 from litereason.tags import Tags
@@ -63,9 +64,9 @@ def stream(
         raise ConfigError("--prompt is empty; give the message to answer")
     lm, tokenizer = latent.load(model)
     if not latent.has_latents(lm):
-        lm = latent.attach(lm, tokenizer)
+        lm = latent.attach(lm, tokenizer, LatentConfig(projector="rms"))  # untrained, but in range
     start = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []
-    ids = encode(tokenizer, prompt) + start
+    ids = lm.latent_tags.expand(encode(tokenizer, prompt) + start)
     check_lengths(lm, ["--prompt"], [ids], max_new_tokens)
     draw: dict[str, Any] = {"do_sample": False}
     if temperature > 0:

@@ -25,7 +25,9 @@ METRICS = {
     "latent/trigger_rate": "trigger_rate",
     "latent/refresh_loss_before": "refresh_loss_before",
     "latent/refresh_loss_after": "refresh_loss_after",
+    "latent/refresh_skipped": "refresh_skipped",
     "latent/generated_tokens": "generated_tokens",
+    "latent/out_of_range": "latents_out_of_range",
 }
 
 
@@ -81,8 +83,9 @@ class RichProgress(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         shown = {METRICS[k]: v for k, v in (logs or {}).items() if k in METRICS}
-        names = ("loss", "reward", "discrete_tokens", "latent_steps", "trigger_rate")
-        note = "  ".join(f"{name} {float(shown[name]):.3g}" for name in names if name in shown)
+        short = {"reward": "reward", "discrete_tokens": "tokens", "trigger_rate": "thoughts"}
+        short = short if "reward" in shown else {"loss": "loss"}
+        note = " ".join(f"{text} {float(shown[k]):.3g}" for k, text in short.items() if k in shown)
         if note:
             self.bar.update(self.task, note=note)
 

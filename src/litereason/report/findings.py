@@ -243,6 +243,8 @@ def _still_thinking(run: Run) -> list[Finding]:
     )
     if ours:
         text += f" At evaluation: {numbers.rate(ours.trigger_rate)}, {numbers.count(ours.items)}."
+    if ours:
+        end = min(end, ours.trigger_rate.mean)
     verdict = FAILED if end < GONE else PARTLY if end < start / 2 else HELD
     return [Finding(verdict, claim, text)]
 

@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,23 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
     accepted = list(inspect.signature(chosen).parameters)
     if unknown := sorted(set(options or {}) - set(accepted)):
         raise ConfigError(f"task {name!r} takes the options {accepted}, not {unknown}")
-    return chosen(**(options or {}))
+    try:
+        return chosen(**(options or {}))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task {name!r} refuses its options {options or {}}: {error}") from error
 
 
 def _from_file(path: str, name: str) -> Any:
     if not Path(path).is_file():
         raise ConfigError(f"no such task file: {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(f"litereason_task_{Path(path).stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses and pickle look the module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, Task)):
         raise ConfigError(f"{path} has no class {name!r} that is a litereason.tasks.Task")

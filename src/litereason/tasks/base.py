@@ -5,10 +5,13 @@ your own given as `path/to/file.py:ClassName`.
 """
 
 import abc
+import collections
 import dataclasses
+import math
+import numbers
 from typing import Any
 
-from litereason.errors import ConfigError, RewardError
+from litereason.errors import ConfigError, DataError, LiteReasonError, RewardError
 
 MODES = ("plain", "latent", "direct")
 
@@ -82,7 +85,7 @@ def score(task: Task, example: Example, completion: str) -> float | None:
         ) from error
     if value is None:
         return None
-    if isinstance(value, str) or value != value:
+    if not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise RewardError(
             f"the reward of task {task.name!r} returned {value!r} for example {example.id!r}; "
             "expected a number, or None for a completion that cannot be scored"
@@ -90,14 +93,38 @@ def score(task: Task, example: Example, completion: str) -> float | None:
     return float(value)
 
 
-def preflight(task: Task, examples: list[Example]) -> None:
-    """Try the reward on one empty completion, before anything expensive.
+def preflight(task: Task, split: str, limit: int | None, mode: str) -> list[Example]:
+    """The examples of a split, after a look at all that can be wrong with them.
 
     Raises:
-        RewardError: it raised, or returned no number.
+        DataError: `examples` raised or gave something else than examples with ids of their own and
+            prompts of text.
+        RewardError: the reward of an empty completion raised, or is no number.
     """
+    try:
+        examples = task.examples(split, limit)
+    except LiteReasonError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"task {task.name!r} raised {type(error).__name__} on examples({split!r}): {error}"
+        ) from error
+    if not examples or not all(isinstance(example, Example) for example in examples):
+        got = f"a {type(examples[0]).__name__}" if examples else "none"
+        raise DataError(f"task {task.name!r}: examples({split!r}) must be Examples, got {got}")
+    ids = collections.Counter(example.id for example in examples)
+    if twice := [name for name, count in ids.items() if count > 1]:
+        raise DataError(
+            f"task {task.name!r}: {len(twice)} ids stand twice in {split!r}, e.g. {twice[0]!r}"
+        )
+    prompt = task.prompt(examples[0], mode)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise DataError(
+            f"task {task.name!r}: the prompt of {examples[0].id!r} is {prompt!r}, not text"
+        )
     if score(task, examples[0], "") is None:
         raise RewardError(
             f"the reward of task {task.name!r} returned None for an empty completion of example "
             f"{examples[0].id!r}; expected a number (an empty completion is wrong, not unscorable)"
         )
+    return examples
