@@ -128,7 +128,7 @@ def main() -> None:
 
     def made(match: re.Match[str]) -> str:
         begin, kind, path, end = match.groups()
-        ready = ROOT / path / "report.html" if kind == "demo" else ROOT / path
+        ready: Path = ROOT / path / "report.html" if kind == "demo" else ROOT / path
         if not ready.exists():
             print(f"left as it is: {path} is not there")
             return match[0]
