@@ -243,6 +243,20 @@ def test_a_policy_that_drops_its_thoughts_is_said(tmp_path, rates, verdict):
     assert f"from {100 * rates[0]:.1f} % (step 0) to {100 * rates[1]:.1f} % (step 10)" in text
 
 
+def test_thoughts_that_are_gone_at_evaluation_are_gone(tmp_path):
+    run = make_run(tmp_path)
+    none = {"mean": 0.0, "low": 0.0, "high": 0.0}
+    edit(run / "eval/litereason/summary.json", trigger_rate=none)
+    assert told(run)["The policy still uses thoughts at the end of RL"][0] == "Did not hold"
+
+
+def test_a_quick_run_is_marked(tmp_path):
+    run = make_run(tmp_path)
+    assert "This was a quick run" not in told(run)
+    (run / "config.yaml").write_text("settings:\n  quick: true\n")
+    assert told(run)["This was a quick run"][0] == "Note"
+
+
 def test_a_run_with_one_unknown_arm_and_only_a_reward(tmp_path):
     run = make_run(tmp_path, arms=("rl",))
     (run / "eval/rl").rename(run / "eval/mine")

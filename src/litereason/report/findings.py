@@ -35,6 +35,7 @@ class Finding:
 def findings(run: Run) -> list[Finding]:
     """All findings that the run's arms allow, then one line for what could not be tested."""
     found = [
+        *_quick(run),
         *_rl_learns(run),
         *_accuracy_kept(run),
         *_fewer_tokens(run),
@@ -263,6 +264,13 @@ def _blunt_ablations(run: Run) -> list[Finding]:
             "was trained on.",
         )
     ]
+
+
+def _quick(run: Run) -> list[Finding]:
+    if "quick: true" not in (run.config or ""):
+        return []
+    text = "It shows that every stage works; its models are hardly trained. Read no result off it."
+    return [Finding(NOTE, "This was a quick run", text)]
 
 
 def _warnings(run: Run) -> list[Finding]:
