@@ -70,6 +70,7 @@ class StageConfig:
         if latents and not latent.has_latents(model):
             settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
             model = latent.attach(model, tokenizer, settings)
+            say(f"{self.model} has no latent steps: a new {self.projector} projector is attached")
         if torch.cuda.is_available():
             model = model.to("cuda")
         return model, tokenizer
