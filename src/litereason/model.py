@@ -26,7 +26,7 @@ from litereason.cache import hidden_states_of
 from litereason.config import LatentConfig
 from litereason.errors import LatentError, ModelError
 from litereason.generation import latent_processors
-from litereason.projector import build_projector
+from litereason.projector import Projector, build_projector
 from litereason.tags import Tags
 
 LATENT_TOKEN = "<|latent|>"
@@ -79,7 +79,8 @@ class LatentCausalLM:
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)  # pyright: ignore[reportCallIssue]
-        _install(self, LatentConfig.from_dict(config.litereason))
+        settings = LatentConfig.from_dict(config.litereason)
+        _install(self, settings, build_projector(settings.projector, self, settings.depth))
 
     @property
     def latent_config(self) -> LatentConfig:
@@ -137,11 +138,11 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
     if model.config.is_encoder_decoder:
         raise ModelError("encoder-decoder models have no single backbone; use a causal LM")
     config = config or LatentConfig()
-    build_projector(config.projector, model, config.depth)  # fails before anything is changed
+    projector = build_projector(config.projector, model, config.depth)  # fails before any change
     config = reserve_latent_token(model, tokenizer, config)
     model.config.litereason = config.to_dict()
-    _install(model, config)
-    backbone(model).latent_projector.start_from(model)
+    projector.start_from(model)
+    _install(model, config, projector)
     model.latent_tags = Tags(tokenizer, config)  # pyright: ignore[reportArgumentType]
     return model
 
@@ -246,9 +247,9 @@ def with_latents(base: type, mixin: type) -> type:
     return type(base.__name__, (mixin, base), {"__module__": base.__module__})
 
 
-def _install(model: Any, config: LatentConfig) -> None:
+def _install(model: Any, config: LatentConfig, projector: Projector) -> None:
     spine = backbone(model)
-    spine.latent_projector = build_projector(config.projector, model, config.depth)
+    spine.latent_projector = projector
     spine.latent_token_id = config.latent_token_id
     spine.__class__ = with_latents(type(spine), LatentBackbone)
     if not isinstance(model, LatentCausalLM):

@@ -121,7 +121,7 @@ def hidden_size(model: Any) -> int:
 
 
 def last_mlp(model: Any) -> nn.Module:
-    """The MLP of the last transformer block: the last module called `mlp` that keeps the width.
+    """The MLP of the last transformer block: the last module called `mlp`.
 
     Raises:
         ModelError: the architecture has no such module.
