@@ -10,7 +10,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import litereason
-from litereason.model import LATENT_TOKEN, save
+from litereason.checkpoints import save
+from litereason.model import LATENT_TOKEN
 
 torch.set_num_threads(1)
 settings.register_profile("no-deadline", deadline=None)  # machines are shared

@@ -180,7 +180,7 @@ def test_tokenizer_of_another_model(words):
 
 
 def test_tokenizer_beside_a_latent_checkpoint(latent_llama, tmp_path):
-    path = Path(latent.save(latent_llama, tmp_path / "model"))
+    path = Path(litereason.save(latent_llama, tmp_path / "model"))
     config = json.loads((path / "config.json").read_text())
     config["litereason"]["latent_token_id"] = 7
     (path / "config.json").write_text(json.dumps(config))
@@ -198,7 +198,7 @@ def test_a_failed_attach_changes_nothing(words):
 
 
 def test_weights_that_cannot_be_read(latent_llama, tmp_path):
-    path = Path(latent.save(latent_llama, tmp_path / "model"))
+    path = Path(litereason.save(latent_llama, tmp_path / "model"))
     weights = path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="cannot load the weights"):
@@ -370,7 +370,7 @@ def test_report_without_results(capsys, tmp_path):
 def test_checkpoint_without_its_projector(latent_llama, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    path = Path(latent.save(latent_llama, tmp_path / "model")) / "model.safetensors"
+    path = Path(litereason.save(latent_llama, tmp_path / "model")) / "model.safetensors"
     weights = {k: v for k, v in load_file(path).items() if "latent_projector" not in k}
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(ModelError, match="lacks its weights"):

@@ -10,7 +10,7 @@ import litereason
 import naive
 from litereason.errors import RewardError
 from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer, reward_function
-from litereason.model import load
+from litereason.checkpoints import load
 from litereason.tasks.stories import StoriesTask
 
 HOOKS = {

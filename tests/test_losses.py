@@ -52,9 +52,9 @@ def batch() -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-@pytest.fixture(params=[losses.CHUNK, 3], ids=["one-chunk", "chunks-of-3"], autouse=True)
+@pytest.fixture(params=[losses.LOGITS, 3 * VOCAB], ids=["one-chunk", "chunks-of-3"], autouse=True)
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(losses, "CHUNK", request.param)
+    monkeypatch.setattr(losses, "LOGITS", request.param)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -5,7 +5,8 @@ import torch
 
 import litereason
 import naive
-from litereason.model import constant_latents, load, save
+from litereason.checkpoints import load, save
+from litereason.model import constant_latents
 
 NEW = 40
 

@@ -9,7 +9,7 @@ import pytest
 
 import litereason
 from litereason.cli import COMMANDS, main
-from litereason.model import load, save
+from litereason.checkpoints import load, save
 from litereason.stages import CollectConfig, EvalConfig, RLConfig, SFTConfig
 
 ROOT = Path(__file__).parents[1]

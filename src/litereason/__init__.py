@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from litereason.config import LatentConfig
     from litereason.errors import LiteReasonError
     from litereason.generation import Completion, read_completion
-    from litereason.model import attach, load, save
+    from litereason.checkpoints import load, save
+    from litereason.model import attach, detach
     from litereason.tags import Tags, pending
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -31,6 +32,7 @@ __all__ = [
     "LiteReasonError",
     "Tags",
     "attach",
+    "detach",
     "load",
     "pending",
     "read_completion",
@@ -43,10 +45,11 @@ _HOMES = {
     "LiteReasonError": "errors",
     "Tags": "tags",
     "attach": "model",
-    "load": "model",
+    "detach": "model",
+    "load": "checkpoints",
     "pending": "tags",
     "read_completion": "generation",
-    "save": "model",
+    "save": "checkpoints",
 }
 
 

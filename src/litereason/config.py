@@ -21,6 +21,8 @@ class LatentConfig:
         max_latent_steps: upper bound on N; a larger N is clamped to it.
         latent_token: the reserved token whose id marks a latent slot; `None` picks an unused one.
         latent_token_id: its id; filled in by `attach`.
+        base: name, revision and fingerprint of the model that latent steps were attached to; filled
+            in by `attach`.
     """
 
     projector: str = "mlp"
@@ -29,6 +31,7 @@ class LatentConfig:
     max_latent_steps: int = 32
     latent_token: str | None = None
     latent_token_id: int | None = None
+    base: dict[str, str | None] | None = None
 
     def __post_init__(self) -> None:
         if self.depth < 1:

@@ -16,7 +16,7 @@ import torch
 
 from litereason import files, stages
 from litereason.console import say
-from litereason.model import save
+from litereason.checkpoints import save
 from litereason.records import write_comparisons
 from litereason.report import write_report
 from litereason.run_dir import open_stage

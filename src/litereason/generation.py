@@ -29,22 +29,48 @@ class BanLatent(LogitsProcessor):
 
 
 class ForceLatent(LogitsProcessor):
-    """While a row owes latent steps, its next id is the latent one, with log-probability 0."""
+    """While a row owes latent steps, its next id is the latent one, with log-probability 0.
 
-    def __init__(self, tags: Tags) -> None:
+    Args:
+        tags: the model's.
+        max_thoughts: tags after so many thoughts are plain text; None: no bound.
+        start: length of the prompt, whose thoughts do not count.
+    """
+
+    def __init__(self, tags: Tags, max_thoughts: int | None = None, start: int = 0) -> None:
         self.tags = tags
+        self.max_thoughts = max_thoughts
+        self.start = start
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         owing = self.tags.pending_rows(input_ids) > 0
+        if self.max_thoughts is not None and owing.any():
+            owing &= self._may_think(input_ids)
         if owing.any():
             scores = scores.masked_fill(owing[:, None], -torch.inf)
             scores[owing, self.tags.latent_token_id] = 0.0
         return scores
 
+    def _may_think(self, input_ids: Tensor) -> Tensor:
+        """Rows `(batch,)` that are in a thought that was begun, or may begin another."""
+        latent = input_ids == self.tags.latent_token_id
+        begun = (latent[:, 1:] & ~latent[:, :-1])[:, max(0, self.start - 1) :].sum(1)
+        return latent[:, -1] | (begun < self.max_thoughts)
 
-def latent_processors(tags: Tags, others: Any = None) -> LogitsProcessorList:
-    """The caller's processors between the ban, which they must respect, and the force."""
-    return LogitsProcessorList([BanLatent(tags), *(others or []), ForceLatent(tags)])
+
+def latent_processors(
+    tags: Tags,
+    others: Any = None,
+    latent: bool = True,
+    max_thoughts: int | None = None,
+    start: int = 0,
+) -> LogitsProcessorList:
+    """The caller's processors between the ban, which they must respect, and the force.
+
+    With `latent=False` nothing is forced: tags are plain text. The rest as for `ForceLatent`.
+    """
+    force = [ForceLatent(tags, max_thoughts, start)] if latent else []
+    return LogitsProcessorList([BanLatent(tags), *(others or []), *force])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,19 +147,10 @@ def read_completion(
                 close("latent", start, k)
                 start = k
         elif kept[k - 1] != token or k == 0:
-            tag = _tag_start(kept, start, k, tags)
+            tag = tags.start_of(kept[:k], start)
             close("discrete", start, tag)
             close("tag", tag, k)
             start = k
     last = "latent" if tags and kept and kept[-1] == tags.latent_token_id else "discrete"
     close(last, start, len(kept))
     return Completion(tuple(kept), tuple(spans), stop == len(ids))
-
-
-def _tag_start(ids: list[int], start: int, end: int, tags: Tags) -> int:
-    """Where in `ids[start:end]` the tag that ends at `end` begins; `end` if there is none."""
-    if not tags.closed_by(ids[:end]):
-        return end
-    return next(
-        k for k in range(end - 1, start - 1, -1) if tags.closed_by(ids[k:end]) or k == start
-    )

@@ -4,18 +4,17 @@ Each latent slot needs the last hidden state of the position before it, so the s
 slots and the pieces run one after the other over a KV cache. Two ways to cut:
 
 - `columns`: at every column that has a slot in some row. Keeps the caller's cache and layout: used
-  when there is a cache to keep (prefill, decoding, chunks), and for sliding windows.
-- `rounds`: per row, in lock-step: round k runs, for every row, the stretch from its k-th slot to the
-  next, padded to the longest. Far fewer passes when rows enter thoughts at different places; used
-  when nobody needs the cache (training, scoring). Gradients flow through all steps.
+  when there is a cache to keep (prefill, decoding, chunks).
+- `fill`: per row, from slot to slot, in groups and passes that `fill_plan.py` finds cheapest; used when
+  nobody needs the cache (training, scoring). Gradients flow through all steps.
 
-With constant latents (policy gradients), `rounds` runs without gradients to find the latents, and
-one ordinary pass over the filled embeddings does the rest.
+With constant latents (policy gradients), `fill` runs without gradients to find the latents, and one
+ordinary pass over the filled embeddings does the rest.
 """
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from transformers.cache_utils import DynamicCache
 
 from litereason.cache import hidden_states_of
 from litereason.errors import LatentError
+from litereason.fill_plan import Counts, plan
 
 # RMS norms square their input in float32: what is larger than this becomes infinite, then zero.
 LARGEST = 1e15
@@ -50,13 +50,13 @@ def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwarg
     positions = positions.expand(batch, -1)
     use_cache = model.config.use_cache if use_cache is None else use_cache
     keep_cache = cache is not None or (use_cache and not torch.is_grad_enabled())
-    if keep_cache or has_sliding_window(model):
+    if keep_cache:
         return columns(model, base, ids, latent, mask, positions, cache, kwargs)
     if model.latent_gradients or not torch.is_grad_enabled():
-        return rounds(model, base, ids, latent, mask, positions, kwargs)
+        return fill(model, base, ids, latent, mask, positions, kwargs)
     with torch.no_grad():
-        hidden = rounds(model, base, ids, latent, mask, positions, kwargs).last_hidden_state
-        latents = put_latents(model, embed(model, ids), latent, hidden.roll(1, dims=1))
+        output = fill(model, base, ids, latent, mask, positions, kwargs, tails=False)
+        latents = put_latents(model, embed(model, ids), latent, output.last_hidden_state.roll(1, 1))
     return base(
         inputs_embeds=torch.where(latent[..., None], latents, embed(model, ids)),
         attention_mask=mask,
@@ -100,7 +100,7 @@ def columns(
     return output
 
 
-def rounds(
+def fill(
     model: Any,
     base: Callable[..., Any],
     ids: Tensor,
@@ -108,25 +108,82 @@ def rounds(
     mask: Tensor,
     positions: Tensor,
     kwargs: dict[str, Any],
+    tails: bool = True,
 ) -> Any:
-    """Round k runs each row's k-th stretch between slots; stretches are padded on the right."""
-    batch, length = ids.shape
-    embeds_all = embed(model, ids)
-    width = embeds_all.shape[-1]
+    """Every row from slot to slot, in the groups and passes that cost least.
+
+    Without `tails`, what follows a row's last slot is left out, and its states are zero.
+    """
+    for name, value in kwargs.items():
+        if isinstance(value, Tensor):
+            raise LatentError(f"{name} is a tensor, which cannot be cut at latent slots; leave it out")
+    firsts, stretches = _stretches(latent, mask)
+    if not tails:
+        stretches = [row[:-1] for row in stretches]
+    groups = plan(
+        stretches,
+        ids.device.type,
+        aligned=has_sliding_window(model),
+        prefix_apart=torch.is_grad_enabled() and _is_frozen(model),
+    )
+    embeds = embed(model, ids)
+    hidden: list[Tensor] = []
+    output: Any = None
+    for rows, passes in groups:
+        chosen = torch.tensor(rows, device=ids.device)
+        found = embeds.new_zeros(len(rows), *embeds.shape[1:])
+        if passes:
+            columns = [
+                list(itertools.accumulate(stretches[i], initial=firsts[i])) for i in rows
+            ]
+            found, output = _fill_group(
+                model, base, embeds[chosen], positions[chosen], columns, passes, kwargs
+            )
+        hidden.append(found)
+    back = torch.tensor([i for rows, _ in groups for i in rows], device=ids.device).argsort()
+    output.last_hidden_state = torch.cat(hidden)[back]
+    output.past_key_values = None
+    return output
+
+
+def _fill_group(
+    model: Any,
+    base: Callable[..., Any],
+    embeds: Tensor,
+    positions: Tensor,
+    columns: list[list[int]],
+    passes: Counts,
+    kwargs: dict[str, Any],
+) -> tuple[Tensor, Any]:
+    """(last hidden states `(batch, length, width)`, last output) of rows that run together.
+
+    Args:
+        embeds: `(batch, length, width)`; what stands at slots is replaced.
+        positions: `(batch, length)`.
+        columns: of every row, where it starts, then its slots, then where it ends.
+        passes: positions of every row in every pass.
+    """
+    batch, length, width = embeds.shape
+    device = embeds.device
     cache = DynamicCache(config=model.config)
-    seen = mask.new_zeros(batch, 0)
+    seen = torch.zeros(batch, 0, dtype=torch.long, device=device)
     state: Tensor | None = None
+    slots = [set(row[1:]) for row in columns]
+    at = [row[0] for row in columns]
     places, pieces = [], []
-    for starts, counts in _stretches(latent, mask):
-        steps = torch.arange(int(counts.max()), device=ids.device)[None]
-        real = steps < counts[:, None]
-        source = (starts[:, None] + steps).clamp(max=length - 1)
-        embeds = embeds_all.gather(1, source[..., None].expand(-1, -1, width))
-        if state is not None:
-            embeds = _put_first(model, embeds, counts > 0, state)
-        seen = torch.cat([seen, real.to(seen.dtype)], 1)
+    output: Any = None
+    for counts in passes:
+        taken = torch.tensor(counts, device=device)
+        steps = torch.arange(max(counts), device=device)[None]
+        real = steps < taken[:, None]
+        source = (torch.tensor(at, device=device)[:, None] + steps).clamp(max=length - 1)
+        piece = embeds.gather(1, source[..., None].expand(-1, -1, width))
+        enters = [n > 0 and k in row for n, k, row in zip(counts, at, slots, strict=True)]
+        if state is not None and any(enters):
+            piece = _put_first(model, piece, torch.tensor(enters, device=device), state)
+        seen = torch.cat([seen, real.long()], 1)
         output = base(
-            inputs_embeds=embeds,
+            inputs_embeds=piece,
             attention_mask=seen,
             position_ids=positions.gather(1, source),
             past_key_values=cache,
@@ -134,18 +191,16 @@ def rounds(
             **kwargs,
         )
         hidden = output.last_hidden_state
-        final = (counts - 1).clamp(min=0)[:, None, None].expand(-1, 1, width)
+        final = (taken - 1).clamp(min=0)[:, None, None].expand(-1, 1, width)
         newest = hidden.gather(1, final)
-        state = newest if state is None else torch.where((counts > 0)[:, None, None], newest, state)
+        state = newest if state is None else torch.where((taken > 0)[:, None, None], newest, state)
         places.append(torch.where(real, source, length))  # padding goes to a column cut off below
         pieces.append(hidden)
+        at = [k + n for k, n in zip(at, counts, strict=True)]
     index = torch.cat(places, 1)[..., None].expand(-1, -1, width)
     hidden = torch.cat(pieces, 1)
-    output.last_hidden_state = hidden.new_zeros(batch, length + 1, width).scatter(1, index, hidden)[
-        :, :length
-    ]
-    output.past_key_values = None
-    return output
+    filled = hidden.new_zeros(batch, length + 1, width).scatter(1, index, hidden)
+    return filled[:, :length], output
 
 
 def embed(model: Any, ids: Tensor) -> Tensor:
@@ -158,7 +213,9 @@ def put_latents(model: Any, embeds: Tensor, where: Tensor, states: Tensor) -> Te
 
     The projector sees those positions only.
     """
-    latents = model.latent_projector(states[where]).to(embeds.dtype)
+    states, projector = states[where], model.latent_projector
+    weight = next(projector.parameters(), states)  # float32 beside a bfloat16 base
+    latents = projector(states.to(weight.dtype)).to(embeds.dtype)
     count_out_of_range(model, latents)
     return embeds.masked_scatter(where[..., None], latents)
 
@@ -180,7 +237,7 @@ def count_out_of_range(model: Any, latents: Tensor) -> None:
 
 
 def has_sliding_window(model: Any) -> bool:
-    """Whether some layer attends by distance in the cache, which `rounds`' padding would distort."""
+    """Whether some layer attends by distance in the cache, which padding between positions would distort."""
     config = model.config.get_text_config()
     types = getattr(config, "layer_types", None) or []
     if any(kind != "full_attention" for kind in types):
@@ -194,24 +251,27 @@ def _put_first(model: Any, embeds: Tensor, rows: Tensor, state: Tensor) -> Tenso
     return torch.cat([first, embeds[:, 1:]], 1)
 
 
-def _stretches(latent: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (start, count) of every row's k-th stretch, `(batch,)` each; count 0 where none is left."""
+def _stretches(latent: Tensor, mask: Tensor) -> tuple[list[int], list[list[int]]]:
+    """Of every row, where it starts, and the lengths of its stretches between slots."""
+    firsts, stretches = [], []
     real = mask.bool()
-    length = latent.shape[1]
-    cuts = []
-    for row in range(latent.shape[0]):
-        span = real[row].nonzero()[:, 0]
-        first, end = int(span[0]), int(span[-1]) + 1
-        cuts.append([first, *(latent[row] & real[row]).nonzero()[:, 0].tolist(), end])
-    for k in range(max(map(len, cuts)) - 1):
-        starts = [c[k] if k < len(c) - 1 else length for c in cuts]
-        ends = [c[k + 1] if k < len(c) - 1 else length for c in cuts]
-        start = torch.tensor(starts, device=latent.device)
-        yield start, torch.tensor(ends, device=latent.device) - start
+    for row, slots in zip(real, latent & real, strict=True):
+        span = row.nonzero()[:, 0].tolist() or [0, len(row) - 1]  # all padding: nobody reads it
+        cuts = [span[0], *slots.nonzero()[:, 0].tolist(), span[-1] + 1]
+        firsts.append(cuts[0])
+        stretches.append([end - start for start, end in itertools.pairwise(cuts)])
+    return firsts, stretches
+
+
+def _is_frozen(model: Any) -> bool:
+    """Whether nothing but the projector trains."""
+    return not any(
+        p.requires_grad for n, p in model.named_parameters() if not n.startswith("latent_projector")
+    )
 
 
 def _check(model: Any, latent: Tensor, mask: Tensor, past: int, kwargs: dict[str, Any]) -> None:
-    for option in ("output_hidden_states", "output_attentions"):
+    for option in ("output_hidden_states", "output_attentions", "output_router_logits"):
         if kwargs.get(option):
             raise LatentError(
                 f"{option}=True was asked for a sequence with latent slots, which runs in several "

@@ -1,12 +1,16 @@
 """The LM head on chosen positions: losses and log-probabilities without a (batch, length, vocab) tensor."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-CHUNK = 2048  # positions per call of the LM head
+from litereason.model import backbone, causal_lm
+
+LOGITS = 2**24  # logits that exist at a time: 64 MB in float32
 
 
 def head(model: Any, hidden: Tensor) -> Tensor:
@@ -22,6 +26,54 @@ def head(model: Any, hidden: Tensor) -> Tensor:
     return logits
 
 
+class _ChunkedLoss(torch.autograd.Function):
+    """Summed cross-entropy of `head(states)`, chunk by chunk; gradients are taken on the way forward.
+
+    So a chunk's logits are gone before the next ones are made, and nothing is computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        head_of: Callable[[Tensor], Tensor],
+        states: Tensor,
+        targets: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        wanted = [p for p in (states, *parameters) if p.requires_grad]
+        total = states.new_zeros((), dtype=_wide(states.dtype))
+        gradients = [torch.zeros_like(p) for p in wanted]
+        size = _chunk(parameters)
+        for start in range(0, len(states), size):
+            part = slice(start, start + size)
+            with torch.enable_grad():
+                chunk = states[part].detach().requires_grad_(states.requires_grad)
+                logits = head_of(chunk)
+                loss = functional.cross_entropy(
+                    logits.to(total.dtype), targets[part], reduction="sum"
+                )
+            total += loss.detach()
+            if not wanted:
+                continue
+            inputs = [chunk] if states.requires_grad else []
+            inputs += [p for p in parameters if p.requires_grad]
+            found = list(torch.autograd.grad(loss, inputs))
+            if states.requires_grad:
+                gradients[0][part] = found.pop(0)
+            for gradient, more in zip(gradients[states.requires_grad :], found, strict=True):
+                gradient += more
+        ctx.which = [p.requires_grad for p in (states, *parameters)]
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        gradients = iter(ctx.saved_tensors)
+        given = [next(gradients) if which else None for which in ctx.which]
+        given = [None if g is None else g * upstream[0].to(g.dtype) for g in given]
+        return None, given[0], None, *given[1:]
+
+
 def next_token_loss(
     model: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
 ) -> Tensor:
@@ -30,16 +82,25 @@ def next_token_loss(
     Args:
         input_ids, attention_mask, labels: `(batch, length)`; `labels` as `input_ids`, unshifted.
     """
-    hidden = model.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+    hidden = (
+        backbone(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     ).last_hidden_state
     chosen = labels[:, 1:] != -100
-    hidden, targets = hidden[:, :-1][chosen], labels[:, 1:][chosen]
-    total = hidden.sum() * 0.0  # keeps the graph when a batch has no label
-    for states, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-        logits = head(model, states).float()
-        total = total + functional.cross_entropy(logits, wanted, reduction="sum")
-    return total
+    states, targets = hidden[:, :-1][chosen], labels[:, 1:][chosen]
+    inner = causal_lm(model)
+    parameters = list(inner.get_output_embeddings().parameters())
+    loss = _ChunkedLoss.apply(lambda h: head(inner, h), states, targets, *parameters)
+    return loss + hidden.sum() * 0.0  # keeps the graph when a batch has no label
+
+
+def _chunk(head_parameters: Sequence[Tensor]) -> int:
+    """Positions per call of the LM head."""
+    return max(1, LOGITS // head_parameters[0].shape[0])
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The type losses are computed in: float32 or better."""
+    return dtype if dtype == torch.float64 else torch.float32
 
 
 def completion_log_probs(
@@ -62,19 +123,27 @@ def completion_log_probs(
     Returns:
         (log-probabilities, entropies or None), both `(batch, length)`, float32 or better.
     """
-    log_probs, entropies = [], []
-    flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
-    for states, ids in zip(flat.split(CHUNK), wanted.split(CHUNK), strict=True):
+    def of_chunk(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         logits = head(model, states)
-        logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+        logits = logits.to(_wide(logits.dtype)) / temperature
         if banned is not None:
             logits = logits.index_fill(1, torch.tensor([banned], device=ids.device), -torch.inf)
             ids = ids.masked_fill(ids == banned, 0)
         spread = logits.log_softmax(-1)
-        log_probs.append(spread.gather(1, ids[:, None])[:, 0])
-        if with_entropy:
-            with torch.no_grad():
-                entropies.append(-(spread.exp() * spread).nansum(-1))
+        with torch.no_grad():
+            entropy = -(spread.exp() * spread).nansum(-1) if with_entropy else spread[:, 0]
+        return spread.gather(1, ids[:, None])[:, 0], entropy
+
+    log_probs, entropies = [], []
+    flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    size = _chunk(list(model.get_output_embeddings().parameters()))
+    for states, ids in zip(flat.split(size), wanted.split(size), strict=True):
+        if len(flat) <= size:
+            found, entropy = of_chunk(states, ids)
+        else:  # computed again in the backward pass, so that no chunk's logits are kept
+            found, entropy = checkpoint(of_chunk, states, ids, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
+        log_probs.append(found)
+        entropies.append(entropy)
     result = torch.cat(log_probs).view(targets.shape)
     if banned is not None:
         result = result.masked_fill(targets == banned, 0.0)

@@ -1,4 +1,4 @@
-"""attach, load, save: any Hugging Face causal LM gains latent steps, in place.
+"""attach, detach: any Hugging Face causal LM gains latent steps, in place, and loses them again.
 
 Two mixins go in front of the model's own classes. `LatentBackbone` goes over the backbone
 (`LlamaModel`...), because that is what every caller passes through, fused heads included: it replaces
@@ -6,25 +6,26 @@ the input embedding of each latent slot by P(last hidden state of the position b
 `LatentCausalLM` goes over the language model and makes `generate` honour tags. Parameter names, PEFT
 targets and tied weights stay as they were; the projector is one more module, `latent_projector`.
 
-How a forward with latent slots is cut into passes is in `latent_forward.py`; how it is trained, in
-`sft.py` and `grpo.py`.
+How a forward with latent slots is cut into passes is in `latent_forward.py`; how models are written
+and read, in `checkpoints.py`; how they are trained, in `sft.py` and `grpo.py`.
 """
 
 import contextlib
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import PreTrainedModel
 
-from litereason import files, latent_forward
+from litereason import latent_forward
 from litereason.cache import hidden_states_of
 from litereason.config import LatentConfig
-from litereason.errors import LatentError, ModelError
+from litereason.console import say
+from litereason.errors import ConfigError, LatentError, ModelError
+from litereason.fingerprint import fingerprint
 from litereason.generation import latent_processors
 from litereason.projector import Projector, build_projector
 from litereason.tags import Tags
@@ -42,11 +43,14 @@ class LatentBackbone:
     latent_gradients: bool = True
     # Latents so far that no norm can take: not finite, or as good as.
     latents_out_of_range: int = 0
+    # The projector's master weights stay in float32 beside a bfloat16 or float16 base.
+    _keep_in_fp32_modules_strict = {"latent_projector"}
 
     def forward(self, input_ids: Any = None, **kwargs: Any) -> Any:
         base = super().forward  # pyright: ignore[reportAttributeAccessIssue]
         if input_ids is None:
             return base(**kwargs)
+        check_cache(kwargs.get("past_key_values"))
         latent = input_ids == self.latent_token_id
         if not bool(latent.any()):
             output = self._plain(base, input_ids, kwargs)
@@ -80,7 +84,7 @@ class LatentCausalLM:
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)  # pyright: ignore[reportCallIssue]
         settings = LatentConfig.from_dict(config.litereason)
-        _install(self, settings, build_projector(settings.projector, self, settings.depth))
+        install(self, settings, build_projector(settings.projector, self, settings.depth))
 
     @property
     def latent_config(self) -> LatentConfig:
@@ -92,15 +96,49 @@ class LatentCausalLM:
         """The Reasoning Projector."""
         return backbone(self).latent_projector
 
-    def generate(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `transformers`' `generate`; the latent id is never sampled and forced while owed."""
-        if inputs is None and kwargs.get("input_ids") is None:
-            raise LatentError(
-                "generate() was called without input ids; latent steps are found by reading them. "
-                "Pass input_ids (not inputs_embeds)"
+    def generate(
+        self,
+        inputs: Any = None,
+        *args: Any,
+        latent: bool = True,
+        max_latent_steps: int | None = None,
+        max_thoughts: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `transformers`' `generate`; the latent id is never sampled and forced while owed.
+
+        Args:
+            latent: False takes no latent step: tags that are written are plain text.
+            max_latent_steps: bound on the steps of one thought, at most the model's own.
+            max_thoughts: bound on the thoughts of one completion; later tags are plain text.
+
+        Raises:
+            ConfigError: a bound that is out of range.
+            LatentError: `inputs_embeds`, or a prompt with latent slots that no tag announces.
+        """
+        tags, steps = self.latent_tags, max_latent_steps
+        if steps is not None and not 1 <= steps <= tags.max_latent_steps:
+            raise ConfigError(
+                f"max_latent_steps is {steps}; expected 1 to {tags.max_latent_steps}, the model's own "
+                "(LatentConfig.max_latent_steps)"
             )
+        if max_thoughts is not None and max_thoughts < 0:
+            raise ConfigError(f"max_thoughts is {max_thoughts}; expected 0 or more, or None")
+        if kwargs.get("inputs_embeds") is not None:
+            raise LatentError(
+                "generate() was called with inputs_embeds; latent steps are found by reading ids. "
+                "Pass input_ids"
+            )
+        ids = inputs if inputs is not None else kwargs.get("input_ids")
+        if ids is not None:
+            for row in (ids == tags.latent_token_id).any(1).nonzero()[:, 0].tolist():
+                tags.check(ids[row].tolist(), f"row {row} of the prompt")
         kwargs["logits_processor"] = latent_processors(
-            self.latent_tags, kwargs.get("logits_processor")
+            tags if steps is None else tags.limited(steps),
+            kwargs.get("logits_processor"),
+            latent,
+            max_thoughts,
+            0 if ids is None else ids.shape[1],
         )
         return super().generate(inputs, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -120,7 +158,7 @@ class LatentCausalLM:
 
 
 def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> Any:
-    """Give a causal LM latent steps, in place, and return it.
+    """Give a causal LM latent steps, in place, and return it; says what was added.
 
     Args:
         model: any Hugging Face causal LM.
@@ -128,91 +166,56 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
         config: what a latent step is; the default is the paper's projector.
 
     Raises:
-        ModelError: no usable special token, a tokenizer of another model, or latent steps already
-            attached.
+        ModelError: a model that cannot take latent steps, no usable special token, a tokenizer of
+            another model, or latent steps already attached.
     """
     if has_latents(model):
-        raise ModelError("this model already has latent steps; attach() is called once")
-    if not (isinstance(model, PreTrainedModel) and model.can_generate()):
-        raise ModelError(f"expected a Hugging Face causal LM, got {type(model).__name__}")
-    if model.config.is_encoder_decoder:
-        raise ModelError("encoder-decoder models have no single backbone; use a causal LM")
+        raise ModelError(
+            "this model already has latent steps; attach() is called once. To change the projector, "
+            "call litereason.detach(model) first"
+        )
     config = config or LatentConfig()
+    check_architecture(model)
+    check_not_quantized(model, config.projector)
     projector = build_projector(config.projector, model, config.depth)  # fails before any change
     config = reserve_latent_token(model, tokenizer, config)
+    config = dataclasses.replace(config, base=_identity(model))
     model.config.litereason = config.to_dict()
     projector.start_from(model)
-    _install(model, config, projector)
+    if model.dtype in (torch.bfloat16, torch.float16):
+        projector.float()
+    total, added = model.num_parameters(), projector.parameter_count()
+    install(model, config, projector)
     model.latent_tags = Tags(tokenizer, config)  # pyright: ignore[reportArgumentType]
+    say(
+        f"latent steps attached: projector {config.projector!r} adds {added:,} parameters "
+        f"({added / total:.1%} of {total:,}); slots hold {config.latent_token!r} "
+        f"(id {config.latent_token_id})"
+    )
     return model
 
 
-def load(path: str | Path, **kwargs: Any) -> tuple[Any, Any]:
-    """Load a model and its tokenizer; a LiteReason checkpoint comes back with its latent steps.
+def _identity(model: Any) -> dict[str, str | None]:
+    """Name, revision and fingerprint of a plain model."""
+    name = getattr(model, "loaded_as", None) or model.config._name_or_path or None
+    revision = getattr(model.config, "_commit_hash", None)
+    return {"name": name, "revision": revision, **fingerprint(model)}
 
-    Args:
-        path: a local directory, a hub id, or a name that `litereason get` knows.
-        kwargs: passed to `from_pretrained` (`dtype`, `device_map`, `revision`...).
 
-    Raises:
-        ModelError: no such model, or a checkpoint without its projector.
+def detach(model: Any) -> Any:
+    """Take latent steps off again, in place, and return the plain model.
+
+    Its weights are as they are now: what training changed in the policy stays.
     """
-    from litereason.models import resolve
-
-    name = resolve(str(path))
-    where = {k: kwargs[k] for k in ("revision", "token", "cache_dir") if k in kwargs}
-    try:
-        config = AutoConfig.from_pretrained(name, **where)
-        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **where)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a model from {name!r}: {error}") from error
-    if tokenizer.pad_token is None:  # Llama 3, GPT-2: padding is masked, so any token serves
-        tokenizer.pad_token = tokenizer.eos_token
-    if not getattr(config, "litereason", None):
-        model, _ = _from_pretrained(AutoModelForCausalLM, name, config, kwargs)
-        check_match(model, tokenizer)
-        return model.eval(), tokenizer
-    base: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    latent_class: Any = with_latents(base, LatentCausalLM)
-    model, report = _from_pretrained(latent_class, name, config, kwargs)
-    check_match(model, tokenizer)
-    settings = model.latent_config
-    if tokenizer.convert_tokens_to_ids(settings.latent_token) != settings.latent_token_id:
-        raise ModelError(
-            f"the tokenizer beside {name!r} does not have {settings.latent_token!r} at id "
-            f"{settings.latent_token_id}; use the one that was saved with the model"
-        )
-    if lost := [key for key in report["missing_keys"] if "latent_projector" in key]:
-        raise ModelError(f"{name!r} names a projector but lacks its weights, e.g. {lost[0]!r}")
-    model.latent_tags = Tags(tokenizer, model.latent_config)
-    return model.eval(), tokenizer
-
-
-def _from_pretrained(kind: Any, name: str, config: Any, kwargs: dict[str, Any]) -> Any:
-    """(model, loading report); anything wrong with the weights is a `ModelError`."""
-    try:
-        return kind.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load the weights of {name!r}: {error}") from error
-
-
-def save(model: Any, path: str | Path, tokenizer: Any = None) -> Path:
-    """Write a full checkpoint, whole or not at all; plain transformers can open it too.
-
-    Args:
-        model: a model with or without latent steps.
-        path: the directory to make; an older one of that name is replaced.
-        tokenizer: needed only for a model without latent steps.
-    """
-    if tokenizer is None and not has_latents(model):
-        raise ModelError(
-            "a model without latent steps does not know its tokenizer: pass tokenizer="
-        )
-    tokenizer = tokenizer or model.latent_tags.tokenizer
-    with files.new_directory(path) as partial:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-    return Path(path)
+    if not has_latents(model):
+        raise ModelError("this model has no latent steps to take off")
+    if model is not causal_lm(model):
+        raise ModelError("a PEFT model is taken apart first: call merge_and_unload(), or unload()")
+    spine = backbone(model)
+    del spine.latent_projector, spine.latent_token_id, model.latent_tags, model.config.litereason
+    for module in (spine, model):
+        module.__class__ = type(module).__bases__[1]
+    return model
 
 
 @contextlib.contextmanager
@@ -228,13 +231,25 @@ def constant_latents(model: Any) -> Iterator[None]:
 
 
 def has_latents(model: Any) -> bool:
-    """Whether latent steps are attached."""
-    return isinstance(model, LatentCausalLM)
+    """Whether latent steps are attached (to the model under PEFT's wrapper, if there is one)."""
+    return isinstance(causal_lm(model), LatentCausalLM)
+
+
+def causal_lm(model: Any) -> Any:
+    """The causal LM itself, without PEFT's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def backbone(model: Any) -> Any:
     """The transformer under the LM head (`LlamaModel`...)."""
-    return model.base_model
+    return causal_lm(model).base_model
+
+
+def projector_of(model: Any) -> Any:
+    """The Reasoning Projector that is in use: PEFT trains a copy of a module that it saves."""
+    projector = backbone(model).latent_projector
+    copies = getattr(projector, "modules_to_save", None)
+    return projector if copies is None else copies[projector.active_adapter]
 
 
 def has_past(cache: Any) -> bool:
@@ -242,18 +257,68 @@ def has_past(cache: Any) -> bool:
     return cache is not None and cache.get_seq_length() > 0
 
 
+@functools.cache
 def with_latents(base: type, mixin: type) -> type:
     """A class like `base` with `mixin` in front. Keeps the name, which checkpoints record."""
     return type(base.__name__, (mixin, base), {"__module__": base.__module__})
 
 
-def _install(model: Any, config: LatentConfig, projector: Projector) -> None:
+def install(model: Any, config: LatentConfig, projector: Projector) -> None:
+    """Put the projector and the mixins in place."""
     spine = backbone(model)
     spine.latent_projector = projector
     spine.latent_token_id = config.latent_token_id
     spine.__class__ = with_latents(type(spine), LatentBackbone)
     if not isinstance(model, LatentCausalLM):
         model.__class__ = with_latents(type(model), LatentCausalLM)
+
+
+def check_architecture(model: Any) -> None:
+    """Raise `ModelError` unless latent steps can be right in this architecture; says why not."""
+    name = type(model).__name__
+    if not (isinstance(model, PreTrainedModel) and model.can_generate()):
+        raise ModelError(f"expected a Hugging Face causal LM, got {name}")
+    if model.config.is_encoder_decoder:
+        raise ModelError(
+            f"{name} is an encoder-decoder model, which has no single backbone; use a causal LM"
+        )
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or [])
+    recurrent = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    if model._is_stateful or recurrent:
+        found = f"layers of type {', '.join(sorted(recurrent))}" if recurrent else "a recurrent state"
+        raise ModelError(
+            f"{name} has {found}: its state is not a KV cache alone, so it cannot be cut at latent "
+            "slots, repeated and cropped exactly. Use a model whose layers are all attention"
+        )
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ModelError(
+            f"{name} reads the token ids again in every layer (per-layer embeddings), where a latent "
+            "has none. Use a model without them"
+        )
+
+
+def check_not_quantized(model: Any, projector: str) -> None:
+    """Raise `ModelError` if the projector would be copied from quantized weights."""
+    method = getattr(model, "quantization_method", None)
+    if method is not None and projector not in ("identity", "pause"):
+        raise ModelError(
+            f"the model is quantized ({method}), so its MLP cannot be copied and trained as projector "
+            f"{projector!r}. Load it unquantized, attach, train and save; or use projector='pause' or "
+            "'identity', which copy nothing"
+        )
+
+
+def check_cache(cache: Any) -> None:
+    """Raise `LatentError` if a KV cache has positions whose last hidden states it does not hold."""
+    if cache is None or not len(cache.layers):
+        return
+    past = int(cache.get_seq_length())
+    if past and (held := hidden_states_of(cache).get_seq_length()) != past:
+        raise LatentError(
+            f"the KV cache holds {past} positions but the last hidden states of {held}: it was filled "
+            "by a model without latent steps. Fill it with this model, or pass none"
+        )
 
 
 def check_match(model: Any, tokenizer: Any) -> int:

@@ -3,16 +3,25 @@
 A projector maps hidden states `(..., hidden_size)` to input embeddings of the same shape. It is
 built from the model it will serve and knows nothing of batches, caches or tags. A new variant is one
 class and one line in `PROJECTORS`.
+
+A latent stands where `inputs_embeds` stand. So in models whose embedding module multiplies its
+output (Gemma), a latent is on the scale of the product; in models that multiply what comes in
+(Granite), a latent is multiplied as an embedding is.
 """
 
 import abc
 import copy
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from litereason.errors import ConfigError, ModelError
+
+SAMPLE = 4096  # token embeddings that starting values are read from
+WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
 
 
 class Projector(nn.Module, abc.ABC):
@@ -28,13 +37,19 @@ class Projector(nn.Module, abc.ABC):
     def start_from(self, model: Any) -> None:
         """Set the starting values from the model's own weights (called by `attach`, not by `load`)."""
 
+    def parameter_count(self) -> int:
+        """How many parameters it adds to the model."""
+        return sum(p.numel() for p in self.parameters())
+
 
 class MLPProjector(Projector):
     """The paper's: a stack of MLPs, each a copy of the last block's, no residual, no norm."""
 
     def __init__(self, model: Any, depth: int) -> None:
         super().__init__(model, depth)
-        self.layers = nn.ModuleList(copy.deepcopy(last_mlp(model)) for _ in range(depth))
+        mlp = last_mlp(model)
+        make = (lambda: copy.deepcopy(mlp)) if mlp is not None else (lambda: SwiGLU(model))
+        self.layers = nn.ModuleList(make() for _ in range(depth))
         self.layers.requires_grad_(True)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -44,9 +59,21 @@ class MLPProjector(Projector):
 
     @torch.no_grad()
     def start_from(self, model: Any) -> None:
-        state = last_mlp(model).state_dict()
+        mlp = last_mlp(model)
         for layer in self.layers:
-            layer.load_state_dict(state)
+            if mlp is not None:
+                layer.load_state_dict(mlp.state_dict())
+            else:
+                layer.start_from(model)  # pyright: ignore[reportCallIssue]
+
+
+class ResidualProjector(MLPProjector):
+    """The paper's stack with a residual around every MLP: at the start, near the hidden state."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for layer in self.layers:
+            hidden = hidden + layer(hidden)
+        return hidden
 
 
 class RMSProjector(MLPProjector):
@@ -68,7 +95,14 @@ class RMSProjector(MLPProjector):
     @torch.no_grad()
     def start_from(self, model: Any) -> None:
         super().start_from(model)
-        self.scale.copy_(model.get_input_embeddings().weight.float().pow(2).mean().sqrt())
+        self.scale.copy_(embedding_sample(model).pow(2).mean().sqrt())
+
+
+class IdentityProjector(Projector):
+    """The last hidden state itself, nothing to train but the policy (COCONUT, arXiv 2412.06769)."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden
 
 
 class PauseProjector(Projector):
@@ -88,12 +122,14 @@ class PauseProjector(Projector):
 
     @torch.no_grad()
     def start_from(self, model: Any) -> None:
-        self.embedding.copy_(model.get_input_embeddings().weight.float().mean(0))
+        self.embedding.copy_(embedding_sample(model).mean(0))
 
 
 PROJECTORS: dict[str, type[Projector]] = {
     "mlp": MLPProjector,
+    "residual": ResidualProjector,
     "rms": RMSProjector,
+    "identity": IdentityProjector,
     "pause": PauseProjector,
 }
 
@@ -103,10 +139,44 @@ def build_projector(kind: str, model: Any, depth: int) -> Projector:
 
     Raises:
         ConfigError: no projector has that name.
+        ModelError: the model's input embeddings and last hidden states have different widths.
     """
     if kind not in PROJECTORS:
         raise ConfigError(f"unknown projector {kind!r}; expected one of {sorted(PROJECTORS)}")
+    width = model.get_input_embeddings().weight.shape[-1]
+    if width != hidden_size(model):
+        raise ModelError(
+            f"{type(model).__name__} embeds tokens in {width} dimensions but ends in "
+            f"{hidden_size(model)}; a latent step needs the same width in and out"
+        )
     return PROJECTORS[kind](model, depth)
+
+
+class SwiGLU(nn.Module):
+    """Llama's MLP built from the config, for models without a plain MLP to copy (METHOD section 2).
+
+    Starts small and random, as the model's own layers did.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        config, width = model.config.get_text_config(), hidden_size(model)
+        inner = next((v for name in WIDTHS if (v := getattr(config, name, None))), 4 * width)
+        like = model.get_input_embeddings().weight
+        options: dict[str, Any] = {"bias": False, "dtype": like.dtype, "device": like.device}
+        self.gate_proj = nn.Linear(width, inner, **options)
+        self.up_proj = nn.Linear(width, inner, **options)
+        self.down_proj = nn.Linear(inner, width, **options)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.down_proj(functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+
+    @torch.no_grad()
+    def start_from(self, model: Any) -> None:
+        """Normal with the model's own standard deviation."""
+        spread = getattr(model.config.get_text_config(), "initializer_range", None) or 0.02
+        for parameter in self.parameters():
+            parameter.normal_(std=spread)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -120,17 +190,41 @@ def hidden_size(model: Any) -> int:
     return model.config.get_text_config().hidden_size
 
 
-def last_mlp(model: Any) -> nn.Module:
-    """The MLP of the last transformer block: the last module called `mlp`.
+@torch.no_grad()
+def embedding_sample(model: Any) -> Tensor:
+    """Token embeddings as the first block gets them, evenly spaced ids, `(<= SAMPLE, width)`."""
+    embedding = model.get_input_embeddings()
+    rows = len(embedding.weight)
+    ids = torch.arange(0, rows, max(1, rows // SAMPLE), device=embedding.weight.device)
+    found = embedding(ids)
+    return found if found.dtype == torch.float64 else found.float()
 
-    Raises:
-        ModelError: the architecture has no such module.
+
+def last_mlp(model: Any) -> nn.Module | None:
+    """The last transformer block's MLP; None if there is none that maps a state to a state.
+
+    A mixture of experts is none: three copies of all experts would outweigh the model.
     """
-    width = hidden_size(model)
-    mlps = [m for name, m in model.named_modules() if name.split(".")[-1] == "mlp"]
-    if not mlps:
-        raise ModelError(
-            f"{type(model).__name__} has no module called 'mlp' to copy the projector from "
-            f"(width {width}); choose LatentConfig(projector='pause')"
-        )
-    return mlps[-1]
+    block = last_block(model)
+    mlp = getattr(block, "mlp", None)
+    if mlp is None or hasattr(mlp, "experts") or any(p.dim() > 2 for p in mlp.parameters()):
+        return None
+    weight = next(itertools.chain(mlp.parameters(), [None]))
+    if weight is None or not weight.is_floating_point():
+        return None
+    state = weight.new_zeros(1, hidden_size(model))
+    try:
+        with torch.no_grad():
+            output = mlp(state)
+    except (TypeError, ValueError, RuntimeError):  # takes more than a state (BLOOM), or 3 dimensions
+        return None
+    return mlp if isinstance(output, Tensor) and output.shape == state.shape else None
+
+
+def last_block(model: Any) -> nn.Module | None:
+    """The last transformer block: the end of the first list with one module per layer."""
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == layers:
+            return module[-1]
+    return None

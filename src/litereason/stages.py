@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from litereason import files
+from litereason import checkpoints, files
 from litereason import model as latent
 from litereason.ablations import check_ablation
 from litereason.config import LatentConfig
@@ -66,7 +66,7 @@ class StageConfig:
 
     def load(self, latents: bool) -> tuple[Any, Any]:
         """The model and its tokenizer; latent steps are attached if asked for and absent."""
-        model, tokenizer = latent.load(self.model)
+        model, tokenizer = checkpoints.load(self.model)
         if latents and not latent.has_latents(model):
             settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
             model = latent.attach(model, tokenizer, settings)
@@ -338,7 +338,7 @@ def headline(figures: dict[str, Any]) -> str:
 
 def finish(model: Any, tokenizer: Any, directory: Path) -> Path:
     """Save the model of a training stage and drop its checkpoints."""
-    path = latent.save(model, directory / "model", tokenizer)
+    path = checkpoints.save(model, directory / "model", tokenizer)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     say(f"saved {path}")
     return path

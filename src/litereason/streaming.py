@@ -6,6 +6,7 @@ from typing import Any, TextIO
 import torch
 from transformers import TextStreamer
 
+from litereason import checkpoints
 from litereason import model as latent
 from litereason.config import LatentConfig
 from litereason.errors import ConfigError
@@ -62,7 +63,7 @@ def stream(
     """
     if not prompt.strip():
         raise ConfigError("--prompt is empty; give the message to answer")
-    lm, tokenizer = latent.load(model)
+    lm, tokenizer = checkpoints.load(model)
     if not latent.has_latents(lm):
         lm = latent.attach(lm, tokenizer, LatentConfig(projector="rms"))  # untrained, but in range
     start = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []

@@ -7,6 +7,7 @@ when a tokenizer merged the next character into it (`>\\n`). A tag without a num
 closed is plain text (METHOD section 2; arXiv 2512.02240, section 3).
 """
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from litereason.config import LatentConfig
-from litereason.errors import ModelError
+from litereason.errors import LatentError, ModelError
 
 # A tag has at most this many tokens: one a character of `<implicit_thought>999</implicit_thought>`,
 # with room for spaces. Only so much of the text is decoded to look for it.
@@ -37,7 +38,7 @@ class Tags:
         self.max_latent_steps = config.max_latent_steps
         self.pattern = re.compile(rf"<{config.tag}>\s*([0-9]+)\s*</{config.tag}>")
         self.name = config.tag
-        self._closing_tokens = closing_tokens(tokenizer) - {config.latent_token_id}
+        self._closing_tokens = closing_tokens(tokenizer, config.tag) - {config.latent_token_id}
         self._closing_ids = torch.tensor(sorted(self._closing_tokens))
 
     def text(self, steps: int) -> str:
@@ -63,6 +64,16 @@ class Tags:
             return 0
         return min(int(found[-1]), self.max_latent_steps)
 
+    def start_of(self, ids: Sequence[int], least: int = 0) -> int:
+        """Where in `ids` the tag begins that their last token completes; `len(ids)` if none does.
+
+        A tag whose `<` was merged into an earlier token than `least` begins at `least`.
+        """
+        end = len(ids)
+        if not self.closed_by(ids):
+            return end
+        return next(k for k in range(end - 1, least - 1, -1) if k == least or self.closed_by(ids[k:]))
+
     def pending(self, ids: Sequence[int]) -> int:
         """How many latent steps the positions after `ids` (shape `(length,)`) still owe."""
         end = len(ids)
@@ -86,6 +97,44 @@ class Tags:
             steps = self.closed_by(input_ids[row, : int(last[row]) + 1].tolist())
             owed[row] = max(0, steps - int(trailing[row]))
         return owed.to(input_ids.device)
+
+    def limited(self, max_latent_steps: int) -> "Tags":
+        """The same tags with a lower bound on what a thought may take."""
+        tags = copy.copy(self)
+        tags.max_latent_steps = min(max_latent_steps, self.max_latent_steps)
+        return tags
+
+    def unexplained(self, ids: Sequence[int]) -> int | None:
+        """Index of the first latent slot that no tag announces, or None.
+
+        A thought may have fewer slots than its tag says (a cap was set, or it was cut short), never
+        more.
+        """
+        ids = [int(i) for i in ids]
+        start = 0
+        while self.latent_token_id in ids[start:]:
+            start = ids.index(self.latent_token_id, start)
+            end = start
+            while end < len(ids) and ids[end] == self.latent_token_id:
+                end += 1
+            steps = self.closed_by(ids[:start])
+            if end - start > steps:
+                return start + steps
+            start = end
+        return None
+
+    def check(self, ids: Sequence[int], what: str) -> None:
+        """Raise `LatentError` if `ids` of `what` hold a latent slot that no tag announces."""
+        place = self.unexplained(ids)
+        if place is None:
+            return
+        name = self.tokenizer.convert_ids_to_tokens(self.latent_token_id)
+        before = self._decode([int(i) for i in ids[max(0, place - 12) : place]])
+        raise LatentError(
+            f"{what}: position {place} holds the reserved token {name!r} (id {self.latent_token_id}), "
+            f"but no tag before it announces a latent step there; the text before it is {before!r}. "
+            f"Remove {name!r} from the text; a thought is asked for by {self.text(3)!r} alone"
+        )
 
     def expand(self, ids: Iterable[int]) -> list[int]:
         """`ids` with the missing latent slots put in after every tag: text -> replayable record."""
@@ -114,6 +163,16 @@ def pending(ids: Sequence[int], tags: Tags) -> int:
     return tags.pending(ids)
 
 
-def closing_tokens(tokenizer: Any) -> frozenset[int]:
-    """Ids of all tokens whose text holds a `>`: only they can complete a tag."""
-    return frozenset(i for token, i in tokenizer.get_vocab().items() if ">" in token)
+def closing_tokens(tokenizer: Any, name: str) -> frozenset[int]:
+    """Ids of the tokens that can complete `</name>`: up to some `>` they hold its end, or all of it.
+
+    Other tokens with a `>`, such as `<|im_end|>`, complete no tag, and rows that end in them are not
+    looked at.
+    """
+    end = f"</{name}>"
+
+    def closes(token: str) -> bool:
+        heads = (token[: k + 1] for k, character in enumerate(token) if character == ">")
+        return any(end.endswith(head) or head.endswith(end) for head in heads)
+
+    return frozenset(i for token, i in tokenizer.get_vocab().items() if closes(token))

@@ -1,0 +1,147 @@
+"""What a latent step is, as far as the model's own vocabulary can say.
+
+For each latent step: what the LM head would have said there, which token embeddings the latent lies
+nearest to, how large it is beside them; for a thought that stands for a known sentence, how probable
+that sentence is after it, and how probable it was before.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from litereason.errors import LatentError
+from litereason.losses import head
+from litereason.model import backbone, causal_lm, has_latents
+from litereason.projector import embedding_sample
+
+Scored = tuple[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentStep:
+    """One latent step.
+
+    Attributes:
+        position: of its slot in the ids.
+        thought, step: both from 0.
+        says: the LM head's top tokens at this position, with probabilities (latent id left out).
+        near: nearest token embeddings to the latent that went in, with cosines.
+        norm: RMS of the latent over that of the token embeddings.
+    """
+
+    position: int
+    thought: int
+    step: int
+    says: tuple[Scored, ...]
+    near: tuple[Scored, ...]
+    norm: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """How probable a skipped sentence is, in nats a token: the model may have thought it.
+
+    Attributes:
+        tokens: its length.
+        before: mean log-probability where the tag stands instead of it.
+        after: the same after the thought.
+    """
+
+    tokens: int
+    before: float
+    after: float
+
+
+@torch.no_grad()
+def inspect_latents(model: Any, ids: Sequence[int], top: int = 5) -> list[LatentStep]:
+    """Every latent step in `ids` `(length,)`, slots in place.
+
+    Raises:
+        LatentError: the model has no latent steps, or a slot that no tag announces.
+    """
+    if not has_latents(model):
+        raise LatentError("this model has no latent steps; attach them, or load a checkpoint with them")
+    lm = causal_lm(model)
+    lm.latent_tags.check(ids, "the text")
+    slots = [k for k, token in enumerate(ids) if int(token) == lm.latent_tags.latent_token_id]
+    if not slots:
+        return []
+    hidden = _hidden(lm, ids)
+    previous = hidden[[k - 1 for k in slots]]
+    projector = lm.latent_projector
+    weight = next(projector.parameters(), previous)
+    latents = projector(previous.to(weight.dtype)).float()
+    said = _log_probs(lm, hidden[slots]).exp()
+    cosines = _cosines(lm, latents)
+    scale = embedding_sample(lm).pow(2).mean().sqrt()
+    norms = latents.pow(2).mean(-1).sqrt() / scale
+    steps, thought, step = [], -1, 0
+    for n, k in enumerate(slots):
+        begins = not n or slots[n - 1] != k - 1
+        thought, step = (thought + 1, 0) if begins else (thought, step + 1)
+        says, near = _top(lm, said[n], top), _top(lm, cosines[n], top)
+        steps.append(LatentStep(k, thought, step, says, near, float(norms[n])))
+    return steps
+
+
+@torch.no_grad()
+def skipped_probability(model: Any, ids: Sequence[int], sentence: str) -> Skipped:
+    """How probable `sentence` is before and after the thought that `ids` end with.
+
+    Args:
+        ids: `(length,)`, ending in a tag and its latent slots.
+        sentence: what the thought stands for.
+    """
+    lm = causal_lm(model)
+    tags, tokenizer = lm.latent_tags, lm.latent_tags.tokenizer
+    wanted = tokenizer(sentence, add_special_tokens=False)["input_ids"]
+    end = len(ids)
+    while end and ids[end - 1] == tags.latent_token_id:
+        end -= 1
+    start = tags.start_of(ids[:end])
+    if end == len(ids) or start == end or not wanted:
+        raise LatentError("expected ids that end with a tag and its latent slots, and a sentence")
+    mean = [
+        float(_sequence(lm, list(context), wanted).mean()) for context in (ids[:start], ids)
+    ]
+    return Skipped(len(wanted), *mean)
+
+
+def _hidden(lm: Any, ids: Sequence[int]) -> Tensor:
+    """Last hidden states `(length, width)`."""
+    batch = torch.tensor([list(ids)], device=lm.device)
+    return backbone(lm)(input_ids=batch, use_cache=False).last_hidden_state[0]
+
+
+def _log_probs(lm: Any, hidden: Tensor) -> Tensor:
+    """`(n, vocab)`, the latent id outside the softmax."""
+    logits = head(lm, hidden).float()
+    logits[:, lm.latent_tags.latent_token_id] = -torch.inf
+    return logits.log_softmax(-1)
+
+
+def _sequence(lm: Any, context: list[int], wanted: list[int]) -> Tensor:
+    """Log-probability of each token of `wanted` after `context`, `(tokens,)`."""
+    hidden = _hidden(lm, context + wanted)[len(context) - 1 : -1]
+    return _log_probs(lm, hidden).gather(1, torch.tensor(wanted, device=lm.device)[:, None])[:, 0]
+
+
+def _cosines(lm: Any, latents: Tensor) -> Tensor:
+    """Cosine of each latent `(n, width)` with each token embedding, `(n, vocab)`."""
+    table = lm.get_input_embeddings().weight.float()
+    cosines = functional.normalize(latents, dim=-1) @ functional.normalize(table, dim=-1).T
+    cosines[:, lm.latent_tags.latent_token_id] = -1.0
+    return cosines
+
+
+def _top(lm: Any, scores: Tensor, count: int) -> tuple[Scored, ...]:
+    """The highest scores with their tokens as text."""
+    best = scores[: len(lm.latent_tags.tokenizer)].topk(count)
+    decode = lm.latent_tags.tokenizer.decode
+    return tuple(
+        (decode([i]), float(v)) for i, v in zip(best.indices.tolist(), best.values, strict=True)
+    )
