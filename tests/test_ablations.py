@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from litereason.ablations import ablated
-from litereason.errors import ModelError
 from litereason.checkpoints import load
+from litereason.errors import ModelError
 from litereason.model import backbone
 
 IDS = torch.tensor([[1, 8, 38, 4, 4, 4, 9, 10], [1, 9, 38, 4, 4, 4, 11, 12]])

@@ -7,7 +7,7 @@ import pytest
 
 import litereason
 from conftest import random_llama, word_tokenizer
-from litereason import model as latent
+from litereason import checkpoints
 from litereason.cli import main
 from litereason.errors import ConfigError, LatentError, ModelError, RewardError
 
@@ -64,7 +64,7 @@ def no_loading(monkeypatch):
     def load(*args, **kwargs):
         raise AssertionError("a model was loaded before the input was checked")
 
-    monkeypatch.setattr(latent, "load", load)
+    monkeypatch.setattr(checkpoints, "load", load)
 
 
 def test_unknown_words(capsys, no_loading):
@@ -359,7 +359,7 @@ def test_slot_at_the_start_and_embeddings_only(latent_llama):
     latent_id = latent_llama.latent_config.latent_token_id
     with pytest.raises(LatentError, match="start of a sequence"):
         latent_llama(torch.tensor([[latent_id, 8, 9]]))
-    with pytest.raises(LatentError, match="without input ids"):
+    with pytest.raises(LatentError, match="inputs_embeds"):
         latent_llama.generate(inputs_embeds=torch.zeros(1, 2, 32, dtype=torch.float64))
 
 

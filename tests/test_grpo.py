@@ -8,9 +8,9 @@ from trl import GRPOTrainer
 
 import litereason
 import naive
+from litereason.checkpoints import load
 from litereason.errors import RewardError
 from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer, reward_function
-from litereason.checkpoints import load
 from litereason.tasks.stories import StoriesTask
 
 HOOKS = {

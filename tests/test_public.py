@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import litereason
-from litereason.cli import COMMANDS, main
 from litereason.checkpoints import load, save
+from litereason.cli import COMMANDS, main
 from litereason.stages import CollectConfig, EvalConfig, RLConfig, SFTConfig
 
 ROOT = Path(__file__).parents[1]

@@ -16,10 +16,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from litereason.checkpoints import load, save
     from litereason.config import LatentConfig
     from litereason.errors import LiteReasonError
     from litereason.generation import Completion, read_completion
-    from litereason.checkpoints import load, save
     from litereason.model import attach, detach
     from litereason.tags import Tags, pending
 

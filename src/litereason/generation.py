@@ -45,17 +45,17 @@ class ForceLatent(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         owing = self.tags.pending_rows(input_ids) > 0
         if self.max_thoughts is not None and owing.any():
-            owing &= self._may_think(input_ids)
+            owing &= self._may_think(input_ids, self.max_thoughts)
         if owing.any():
             scores = scores.masked_fill(owing[:, None], -torch.inf)
             scores[owing, self.tags.latent_token_id] = 0.0
         return scores
 
-    def _may_think(self, input_ids: Tensor) -> Tensor:
+    def _may_think(self, input_ids: Tensor, most: int) -> Tensor:
         """Rows `(batch,)` that are in a thought that was begun, or may begin another."""
         latent = input_ids == self.tags.latent_token_id
         begun = (latent[:, 1:] & ~latent[:, :-1])[:, max(0, self.start - 1) :].sum(1)
-        return latent[:, -1] | (begun < self.max_thoughts)
+        return latent[:, -1] | (begun < most)
 
 
 def latent_processors(

@@ -179,7 +179,7 @@ class LatentGRPOTrainer(GRPOTrainer):
         size = batch_size or len(input_ids)
         for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
             with constant_latents(policy):
-                hidden = policy.base_model(
+                hidden = backbone(policy)(
                     input_ids=ids, attention_mask=mask, use_cache=False
                 ).last_hidden_state
             found, entropy = completion_log_probs(

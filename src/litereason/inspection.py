@@ -64,7 +64,9 @@ def inspect_latents(model: Any, ids: Sequence[int], top: int = 5) -> list[Latent
         LatentError: the model has no latent steps, or a slot that no tag announces.
     """
     if not has_latents(model):
-        raise LatentError("this model has no latent steps; attach them, or load a checkpoint with them")
+        raise LatentError(
+            "this model has no latent steps; attach them, or load a checkpoint with them"
+        )
     lm = causal_lm(model)
     lm.latent_tags.check(ids, "the text")
     slots = [k for k, token in enumerate(ids) if int(token) == lm.latent_tags.latent_token_id]
@@ -105,9 +107,7 @@ def skipped_probability(model: Any, ids: Sequence[int], sentence: str) -> Skippe
     start = tags.start_of(ids[:end])
     if end == len(ids) or start == end or not wanted:
         raise LatentError("expected ids that end with a tag and its latent slots, and a sentence")
-    mean = [
-        float(_sequence(lm, list(context), wanted).mean()) for context in (ids[:start], ids)
-    ]
+    mean = [float(_sequence(lm, list(context), wanted).mean()) for context in (ids[:start], ids)]
     return Skipped(len(wanted), *mean)
 
 

@@ -116,7 +116,9 @@ def fill(
     """
     for name, value in kwargs.items():
         if isinstance(value, Tensor):
-            raise LatentError(f"{name} is a tensor, which cannot be cut at latent slots; leave it out")
+            raise LatentError(
+                f"{name} is a tensor, which cannot be cut at latent slots; leave it out"
+            )
     firsts, stretches = _stretches(latent, mask)
     if not tails:
         stretches = [row[:-1] for row in stretches]
@@ -133,9 +135,7 @@ def fill(
         chosen = torch.tensor(rows, device=ids.device)
         found = embeds.new_zeros(len(rows), *embeds.shape[1:])
         if passes:
-            columns = [
-                list(itertools.accumulate(stretches[i], initial=firsts[i])) for i in rows
-            ]
+            columns = [list(itertools.accumulate(stretches[i], initial=firsts[i])) for i in rows]
             found, output = _fill_group(
                 model, base, embeds[chosen], positions[chosen], columns, passes, kwargs
             )
@@ -237,7 +237,7 @@ def count_out_of_range(model: Any, latents: Tensor) -> None:
 
 
 def has_sliding_window(model: Any) -> bool:
-    """Whether some layer attends by distance in the cache, which padding between positions would distort."""
+    """Whether some layer counts positions in the cache, which padding between them would shift."""
     config = model.config.get_text_config()
     types = getattr(config, "layer_types", None) or []
     if any(kind != "full_attention" for kind in types):

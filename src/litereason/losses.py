@@ -123,6 +123,7 @@ def completion_log_probs(
     Returns:
         (log-probabilities, entropies or None), both `(batch, length)`, float32 or better.
     """
+
     def of_chunk(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         logits = head(model, states)
         logits = logits.to(_wide(logits.dtype)) / temperature

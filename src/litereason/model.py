@@ -43,8 +43,6 @@ class LatentBackbone:
     latent_gradients: bool = True
     # Latents so far that no norm can take: not finite, or as good as.
     latents_out_of_range: int = 0
-    # The projector's master weights stay in float32 beside a bfloat16 or float16 base.
-    _keep_in_fp32_modules_strict = {"latent_projector"}
 
     def forward(self, input_ids: Any = None, **kwargs: Any) -> Any:
         base = super().forward  # pyright: ignore[reportAttributeAccessIssue]
@@ -268,6 +266,9 @@ def install(model: Any, config: LatentConfig, projector: Projector) -> None:
     spine = backbone(model)
     spine.latent_projector = projector
     spine.latent_token_id = config.latent_token_id
+    # The projector's master weights stay in float32 beside a bfloat16 or float16 base.
+    kept = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+    model._keep_in_fp32_modules_strict = {*kept, "latent_projector"}
     spine.__class__ = with_latents(type(spine), LatentBackbone)
     if not isinstance(model, LatentCausalLM):
         model.__class__ = with_latents(type(model), LatentCausalLM)
@@ -286,7 +287,9 @@ def check_architecture(model: Any) -> None:
     kinds = set(getattr(config, "layer_types", None) or [])
     recurrent = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
     if model._is_stateful or recurrent:
-        found = f"layers of type {', '.join(sorted(recurrent))}" if recurrent else "a recurrent state"
+        found = (
+            f"layers of type {', '.join(sorted(recurrent))}" if recurrent else "a recurrent state"
+        )
         raise ModelError(
             f"{name} has {found}: its state is not a KV cache alone, so it cannot be cut at latent "
             "slots, repeated and cropped exactly. Use a model whose layers are all attention"

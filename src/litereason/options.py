@@ -18,7 +18,7 @@ import yaml
 
 from litereason.errors import ConfigError
 
-STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "demo")
+STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "demo")
 
 
 def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:

@@ -216,7 +216,11 @@ def last_mlp(model: Any) -> nn.Module | None:
     try:
         with torch.no_grad():
             output = mlp(state)
-    except (TypeError, ValueError, RuntimeError):  # takes more than a state (BLOOM), or 3 dimensions
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ):  # takes more than a state (BLOOM), or 3 dimensions
         return None
     return mlp if isinstance(output, Tensor) and output.shape == state.shape else None
 

@@ -28,6 +28,12 @@ class SamplingConfig:
     )
     batch_size: int = dataclasses.field(default=16, metadata={"help": "completions at once"})
     seed: int = dataclasses.field(default=0, metadata={"help": "seed of all draws"})
+    max_thoughts: int | None = dataclasses.field(
+        default=None, metadata={"help": "later tags are plain text; 0: no latent steps"}
+    )
+    max_latent_steps: int | None = dataclasses.field(
+        default=None, metadata={"help": "bound on the steps of a thought"}
+    )
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_size", "max_new_tokens"):
@@ -48,7 +54,11 @@ def conversation(tokenizer: Any, prompt: str) -> Any:
 
 
 def encode(tokenizer: Any, prompt: str, tags: Tags | None = None) -> list[int]:
-    """Token ids of a prompt, ready for the model to answer; thoughts in it get their slots."""
+    """Token ids of a prompt, ready for the model to answer; thoughts in it get their slots.
+
+    Raises:
+        LatentError: the prompt holds the reserved token where no tag announces a latent step.
+    """
     message = conversation(tokenizer, prompt)
     if isinstance(message, str):
         ids = tokenizer(message)["input_ids"]
@@ -56,7 +66,11 @@ def encode(tokenizer: Any, prompt: str, tags: Tags | None = None) -> list[int]:
         ids = tokenizer.apply_chat_template(
             message, add_generation_prompt=True, tokenize=True, return_dict=True
         )["input_ids"]
-    return tags.expand(ids) if tags else ids
+    if tags is None:
+        return ids
+    ids = tags.expand(ids)
+    tags.check(ids, "the prompt")
+    return ids
 
 
 def tags_of(model: Any) -> Tags | None:
@@ -95,6 +109,8 @@ def generate_batch(
     if config.temperature > 0:
         draw = {"do_sample": True, "temperature": config.temperature}
         draw |= {"top_p": config.top_p, "top_k": config.top_k}
+    if has_latents(model):
+        draw |= {"max_thoughts": config.max_thoughts, "max_latent_steps": config.max_latent_steps}
     output = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),

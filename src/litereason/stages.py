@@ -165,7 +165,7 @@ def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> 
     return files.write_jsonl(out, rows)
 
 
-def read_traces(path: Path, config: SFTConfig) -> list[tuple[str, str]]:
+def read_traces(path: Path, config: StageConfig) -> list[tuple[str, str]]:
     """(prompt, completion) of each line of a traces file.
 
     A line has `completion`, and either `prompt` or the `item` whose prompt the task makes.
@@ -282,7 +282,7 @@ def rl(config: RLConfig) -> Path:
     settings = trainer_settings(LatentGRPOConfig, directory, config)
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(latents=config.mode == "latent")
-    encoded = [encode(tokenizer, task.prompt(example, config.mode)) for example in examples]
+    encoded = [encode(tokenizer, task.prompt(e, config.mode), tags_of(model)) for e in examples]
     new = settings.max_completion_length or 0
     check_lengths(model, [example.id for example in examples], encoded, new)
     trainer = LatentGRPOTrainer(model, settings, task, examples, tokenizer, config.mode)

@@ -53,6 +53,8 @@ def stream(
     top_k: int,
     seed: int,
     prefix: str = "",
+    max_thoughts: int | None = None,
+    max_latent_steps: int | None = None,
 ) -> None:
     """Load a model, answer one prompt on stdout; `prefix` is put at the start of the answer.
 
@@ -67,7 +69,7 @@ def stream(
     if not latent.has_latents(lm):
         lm = latent.attach(lm, tokenizer, LatentConfig(projector="rms"))  # untrained, but in range
     start = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []
-    ids = lm.latent_tags.expand(encode(tokenizer, prompt) + start)
+    ids = lm.latent_tags.expand(encode(tokenizer, prompt, lm.latent_tags) + start)
     check_lengths(lm, ["--prompt"], [ids], max_new_tokens)
     draw: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
@@ -80,5 +82,7 @@ def stream(
         max_new_tokens=max_new_tokens,
         pad_token_id=tokenizer.pad_token_id or 0,
         streamer=LatentStreamer(tokenizer, lm.latent_tags),
+        max_thoughts=max_thoughts,
+        max_latent_steps=max_latent_steps,
         **draw,
     )

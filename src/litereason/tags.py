@@ -72,7 +72,9 @@ class Tags:
         end = len(ids)
         if not self.closed_by(ids):
             return end
-        return next(k for k in range(end - 1, least - 1, -1) if k == least or self.closed_by(ids[k:]))
+        return next(
+            k for k in range(end - 1, least - 1, -1) if k == least or self.closed_by(ids[k:])
+        )
 
     def pending(self, ids: Sequence[int]) -> int:
         """How many latent steps the positions after `ids` (shape `(length,)`) still owe."""

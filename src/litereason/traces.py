@@ -115,14 +115,16 @@ def training_rows(
 
     Raises:
         DataError: no row is left.
+        LatentError: a trace holds the reserved token where no tag announces a latent step.
     """
     rng = random.Random(seed)
     rows = []
-    for prompt, text in traces:
+    for number, (prompt, text) in enumerate(traces, 1):
         for share in how.shares:
             for _ in range(how.copies if 0 < share < 1 else 1):
                 changed = with_thoughts(text, share, how.ratio, tokenizer, tags, rng)
                 ids = tags.expand(tokenizer(changed, add_special_tokens=False)["input_ids"])
+                tags.check(ids, f"trace {number}")
                 row = make_row(prompt, [*ids, tokenizer.eos_token_id], how.loss_after, tags)
                 if row and len(row["input_ids"]) <= max_length:
                     rows.append(row)
