@@ -6,7 +6,7 @@ returned sequences and assisted decoding find the right one without knowing of i
 """
 
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 
 class HiddenStateLayer(DynamicLayer):
@@ -21,6 +21,11 @@ class HiddenStateLayer(DynamicLayer):
     def last(self) -> Tensor:
         """State of the newest position, shape `(batch, 1, hidden_size)`."""
         return self.keys[:, 0, -1:]  # pyright: ignore[reportOptionalSubscript]
+
+
+def is_static(cache: Cache | None) -> bool:
+    """Whether some layer has its full length from the start, unused places included."""
+    return cache is not None and any(isinstance(layer, StaticLayer) for layer in cache.layers)
 
 
 def hidden_states_of(cache: Cache) -> HiddenStateLayer:

@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from litereason import latent_forward
-from litereason.cache import hidden_states_of
+from litereason.cache import hidden_states_of, is_static
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, LatentError, ModelError
@@ -48,13 +48,18 @@ class LatentBackbone:
         base = super().forward  # pyright: ignore[reportAttributeAccessIssue]
         if input_ids is None:
             return base(**kwargs)
-        check_cache(kwargs.get("past_key_values"))
+        cache = kwargs.get("past_key_values")
+        check_cache(cache)
+        if is_static(cache) and kwargs.get("attention_mask") is None:
+            # `generate` leaves out a mask of ones; without one, unused places would be attended to
+            seen = input_ids.shape[1] + int(cache.get_seq_length())
+            kwargs["attention_mask"] = input_ids.new_ones(input_ids.shape[0], seen)
         latent = input_ids == self.latent_token_id
         if not bool(latent.any()):
             output = self._plain(base, input_ids, kwargs)
-        elif input_ids.shape[1] == 1 and has_past(kwargs.get("past_key_values")):
+        elif input_ids.shape[1] == 1 and has_past(cache):
             embeds = latent_forward.embed(self, input_ids)
-            previous = hidden_states_of(kwargs["past_key_values"]).last()
+            previous = hidden_states_of(cache).last()
             embeds = latent_forward.put_latents(self, embeds, latent, previous)
             output = base(**{**kwargs, "inputs_embeds": embeds})
         else:
