@@ -2,27 +2,33 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv/.tools
 WORKERS ?= 2
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: setup demo test lint bench clean
 
-setup: $(READY)
+setup: $(TOOLS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[all]'
+	@touch $@
+
+$(TOOLS): $(READY)
+	$(INSTALL) '.[dev]'
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/litereason demo
 
-test: $(READY)
+test: $(TOOLS)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-lint: $(READY)
+lint: $(TOOLS)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
-bench: $(READY)
+bench: $(TOOLS)
 	$(BIN)/python benchmarks/run.py
 
 clean:

@@ -25,12 +25,12 @@ def inputs_of(model, ids: list[int]) -> Tensor:
 
 def hidden_of(model, inputs: Tensor) -> Tensor:
     """Last hidden states `(length, width)` of input embeddings, in one uncached pass."""
-    return model.base_model(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
+    return model.get_decoder()(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
 
 
 def log_probs_of(model, ids: list[int]) -> Tensor:
     """`(length - 1,)`: log-probability of ids[1:], the latent id outside the softmax."""
-    logits = model.lm_head(hidden_of(model, inputs_of(model, ids))).clone()
+    logits = model(inputs_embeds=inputs_of(model, ids)[None], use_cache=False).logits[0].clone()
     logits[:, model.latent_config.latent_token_id] = -torch.inf
     return logits[:-1].log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
 
@@ -45,7 +45,8 @@ def greedy(model, tokenizer, prompt: list[int], new: int) -> list[int]:
             ids.append(latent)
             owed -= 1
             continue
-        logits = model.lm_head(hidden_of(model, inputs_of(model, ids))[-1]).clone()
+        inputs = inputs_of(model, ids)[None]
+        logits = model(inputs_embeds=inputs, use_cache=False).logits[0, -1].clone()
         logits[latent] = -torch.inf
         token = int(logits.argmax())
         ids.append(token)

@@ -5,37 +5,18 @@ import torch
 
 import litereason
 import naive
+from architectures import padded, prompts_of
 from litereason.checkpoints import load, save
 from litereason.model import constant_latents
 
 NEW = 40
 
 
-def prompts_of(tokenizer, latent: int) -> list[list[int]]:
-    """Plain, with a finished thought, with a half-finished one, and ending in a tag."""
-    tag = tokenizer.convert_tokens_to_ids("<implicit_thought>3</implicit_thought>")
-    word = tokenizer.convert_tokens_to_ids
-    return [
-        [1, word(" w3"), word(" w4")],
-        [1, word(" w5"), tag, latent, latent, latent, word(" w7"), word(" w8"), word(" w1")],
-        [1, word(" w9"), word(" w2"), tag, latent],
-        [1, word(" w11"), word(" w12"), word(" w13"), word(" w14"), word(" w15"), tag],
-    ]
-
-
-def left_padded(prompts: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    return {"input_ids": ids, "attention_mask": mask}
-
-
 @pytest.fixture
 def sampled(latent_llama, words):
     """Greedy completions of a batch, with the naive loop's beside them."""
-    latent = latent_llama.latent_config.latent_token_id
-    prompts = prompts_of(words, latent)
-    batch = left_padded(prompts, words.pad_token_id)
+    prompts = prompts_of(words)
+    batch = padded(prompts, words.pad_token_id, "left")
     output = latent_llama.generate(
         **batch,
         max_new_tokens=NEW,
@@ -163,8 +144,8 @@ def test_no_cache_and_chunked_prefill(latent_llama, words, sampled):
 def test_returned_sequences_and_beams_keep_their_thoughts(latent_llama, words):
     torch.manual_seed(0)
     latent = latent_llama.latent_config.latent_token_id
-    prompts = prompts_of(words, latent)
-    batch = left_padded(prompts, words.pad_token_id)
+    prompts = prompts_of(words)
+    batch = padded(prompts, words.pad_token_id, "left")
     width = batch["input_ids"].shape[1]
     for option in (
         {"do_sample": True, "num_return_sequences": 3, "top_k": 10, "top_p": 0.9},

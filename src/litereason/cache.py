@@ -5,6 +5,8 @@ reordered, repeated, cropped and selected together with the keys and values, so 
 returned sequences and assisted decoding find the right one without knowing of it.
 """
 
+from typing import Any
+
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
@@ -23,7 +25,7 @@ class HiddenStateLayer(DynamicLayer):
         return self.keys[:, 0, -1:]  # pyright: ignore[reportOptionalSubscript]
 
 
-def is_static(cache: Cache | None) -> bool:
+def is_static(cache: Any) -> bool:
     """Whether some layer has its full length from the start, unused places included."""
     return cache is not None and any(isinstance(layer, StaticLayer) for layer in cache.layers)
 

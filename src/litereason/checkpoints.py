@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -22,7 +23,7 @@ from transformers.utils import cached_file
 
 from litereason import files, model_card
 from litereason.config import LatentConfig
-from litereason.errors import DataError, ModelError
+from litereason.errors import ConfigError, DataError, ModelError
 from litereason.extras import need
 from litereason.fingerprint import fingerprint, same_base
 from litereason.model import (
@@ -35,7 +36,7 @@ from litereason.model import (
     projector_of,
     with_latents,
 )
-from litereason.projector import build_projector
+from litereason.projector import PROJECTORS, build_projector
 from litereason.tags import Tags
 
 SETTINGS = "litereason.json"
@@ -49,7 +50,8 @@ def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tup
     Args:
         path: a local directory, a hub id, or a name that `litereason get` knows.
         base: for a projector or adapter checkpoint, where its base is now; default: where it was.
-        kwargs: passed to the model's `from_pretrained` (`dtype`, `device_map`, `revision`...).
+        kwargs: passed to the model's `from_pretrained` (`dtype`, `device_map`, `revision`...); and
+            `is_trainable=True`, to train an adapter on.
 
     Raises:
         ModelError: no such model, a checkpoint without its projector, or a base that is not the one
@@ -82,6 +84,8 @@ def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tup
     _check_latent_token(tokenizer, model.latent_config, name)
     if lost := [key for key in report["missing_keys"] if "latent_projector" in key]:
         raise ModelError(f"{name!r} names a projector but lacks its weights, e.g. {lost[0]!r}")
+    if more := [key for key in report["unexpected_keys"] if "latent_projector" in key]:
+        raise ModelError(f"{name!r} holds more of a projector than its config names: {more[0]!r}")
     model.latent_tags = Tags(tokenizer, model.latent_config)
     return model.eval(), tokenizer
 
@@ -112,8 +116,15 @@ def save(
         raise ModelError(
             "a model without latent steps does not know its tokenizer: pass tokenizer="
         )
-    if projector_only:
-        _check_base_untouched(model)
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            "the adapter was added by model.add_adapter(), which saves it without its base; use "
+            "peft.get_peft_model(model, config) instead"
+        )
+    if has_latents(model) and (projector_only or causal_lm(model) is not model):
+        _check_base_untouched(model, projector_only)
+    elif projector_only:
+        raise ModelError("projector_only=True needs a model with latent steps; attach them first")
     tokenizer = tokenizer or model.latent_tags.tokenizer
     peft = causal_lm(model) is not model
     with files.new_directory(path) as partial:
@@ -130,7 +141,19 @@ def save(
 
 
 def _projector_state(model: Any) -> dict[str, Any]:
-    return {k: v.detach().contiguous() for k, v in projector_of(model).state_dict().items()}
+    """The projector's own weights, without the layers that PEFT may have put around them."""
+    projector = projector_of(model)
+    wrapped = [
+        f"{name}." for name, module in projector.named_modules() if hasattr(module, "base_layer")
+    ]
+    state = {}
+    for name, value in projector.state_dict().items():
+        around = next((w for w in wrapped if name.startswith(w)), None)
+        if around is None:
+            state[name] = value.detach().contiguous()
+        elif name.startswith(around + "base_layer."):
+            state[name.replace(".base_layer.", ".")] = value.detach().contiguous()
+    return state
 
 
 def _settings_file(path: str, where: dict[str, Any]) -> Path | None:
@@ -143,7 +166,11 @@ def _settings_file(path: str, where: dict[str, Any]) -> Path | None:
         found = cached_file(path, SETTINGS, _raise_exceptions_for_missing_entries=False, **where)
     except (OSError, ValueError):  # no such repository, no network: said when the model is loaded
         return None
-    return Path(found) if found else None
+    if not found:
+        return None
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
+    options = {k: v for k, v in where.items() if v is not None}
+    return Path(snapshot_download(path, allow_patterns=patterns, **options)) / SETTINGS
 
 
 def _load_on_base(
@@ -152,10 +179,14 @@ def _load_on_base(
     """A base, and on it the projector (and the adapter) of `directory`."""
     try:
         config = LatentConfig.from_dict(json.loads((directory / SETTINGS).read_text("utf-8")))
-    except (OSError, json.JSONDecodeError, TypeError) as error:
+        if config.projector not in PROJECTORS:
+            raise ConfigError(f"unknown projector {config.projector!r}")
+        if config.base is not None and not {"dtype", "digest", "sketch"} <= set(config.base):
+            raise TypeError(f"base is {config.base!r}; expected a fingerprint")
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"cannot read {directory / SETTINGS}: {error}") from error
     known = config.base or {}
-    options = dict(kwargs)
+    options = {k: v for k, v in kwargs.items() if k not in ("revision", "is_trainable")}
     if base is None:
         base = known.get("name") or ""
         options["revision"] = known.get("revision") or "main"
@@ -175,7 +206,10 @@ def _load_on_base(
             f"weights differ (digest {known['digest']} in {known['dtype']}, found {found['digest']} in "
             f"{found['dtype']}). Load it on {known.get('name')!r}, revision {known.get('revision')!r}"
         )
-    tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the tokenizer of {str(directory)!r}: {error}") from error
     _check_latent_token(tokenizer, config, str(directory))
     projector = build_projector(config.projector, model, config.depth)
     if str(model.dtype) in ("torch.bfloat16", "torch.float16"):
@@ -188,7 +222,15 @@ def _load_on_base(
     install(model, config, projector.to(model.device))
     model.latent_tags = Tags(tokenizer, config)
     if (directory / ADAPTER).is_file():
-        model = need("peft", "peft").PeftModel.from_pretrained(model, directory)
+        peft = need("peft", "peft")
+        try:
+            model = peft.PeftModel.from_pretrained(
+                model, str(directory), is_trainable=kwargs.get("is_trainable", False)
+            )
+        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+            raise ModelError(f"cannot load the adapter of {str(directory)!r}: {error}") from error
+        if kwargs.get("is_trainable"):
+            projector_of(model).requires_grad_(True)
     return model.eval(), tokenizer
 
 
@@ -208,13 +250,24 @@ def _check_latent_token(tokenizer: Any, config: LatentConfig, name: str) -> None
         )
 
 
-def _check_base_untouched(model: Any) -> None:
-    if not has_latents(model):
-        raise ModelError("projector_only=True needs a model with latent steps; attach them first")
-    if causal_lm(model) is not model:
+def _check_base_untouched(model: Any, projector_only: bool) -> None:
+    inner = causal_lm(model)
+    if projector_only and inner is not model:
         raise ModelError("projector_only=True would lose the adapter; save without it")
-    known = model.latent_config.base
-    if known and not same_base(known, fingerprint(model)):
+    known = inner.latent_config.base
+    if projector_only and known and not known.get("name"):
+        raise ModelError(
+            "projector_only=True needs a base that can be found again: this one was made or trained in "
+            "this process. Save the full model; or save the base, load it and attach"
+        )
+    if not known or same_base(known, fingerprint(inner)):
+        return
+    if inner is not model:
+        raise ModelError(
+            "the adapter is on a policy that was trained before, which would be lost: the base is not "
+            "what it was when latent steps were attached. Call merge_and_unload() and save the result"
+        )
+    if projector_only:
         raise ModelError(
             "projector_only=True would lose what the policy learned: the base is not what it was when "
             "latent steps were attached. Save the full model"

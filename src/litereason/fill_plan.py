@@ -22,6 +22,8 @@ from typing import NamedTuple
 # is a guess (untested on GPU): it is far from full at a few hundred positions.
 PASS_COST = {"cpu": 24}
 PASS_COST_ELSEWHERE = 512
+# Smaller groups are taken if they cost at most this much more than the cheapest: they need less memory.
+TOLERANCE = 0.1
 
 Counts = list[list[int]]  # positions of every row (inner) in every pass (outer)
 
@@ -39,7 +41,7 @@ def plan(
     aligned: bool = False,
     prefix_apart: bool = False,
 ) -> list[Group]:
-    """Groups and passes with the lowest estimated cost.
+    """Groups and passes with the lowest estimated cost, or nearly, and smaller groups.
 
     Args:
         rows: for each row the lengths of its stretches.
@@ -49,7 +51,7 @@ def plan(
     """
     price = PASS_COST.get(device, PASS_COST_ELSEWHERE)
     order = sorted(range(len(rows)), key=lambda i: sum(rows[i]))
-    best, lowest = [], math.inf
+    found: list[tuple[float, list[Group]]] = []
     size = len(rows)
     while True:
         groups, cost = [], 0.0
@@ -63,11 +65,12 @@ def plan(
             rest = _cheapest(chosen, price, aligned)
             groups.append(Group(members, first[0] + rest[0]))
             cost += first[1] / 2 + rest[1]
-        if cost < lowest:
-            best, lowest = groups, cost
+        found.append((cost, groups))
         if size == 1:
-            return best
+            break
         size = (size + 1) // 2
+    enough = min(cost for cost, _ in found) * (1 + TOLERANCE)
+    return [groups for cost, groups in found if cost <= enough][-1]
 
 
 def _cheapest(rows: list[Sequence[int]], price: int, aligned: bool) -> tuple[Counts, float]:

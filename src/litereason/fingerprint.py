@@ -1,8 +1,8 @@
 """Which base a projector was trained on: a fingerprint that small checkpoints carry.
 
-Two parts. The digest covers every bit of the token embeddings and of the last block, and tells a base
-that was trained on from the one it came from; it holds for one number format only. The sketch, some
-embedding values, is compared across formats, up to the rounding of bfloat16.
+Two parts. The digest covers values of every parameter, bit by bit, and tells a base that was trained on
+from the one it came from; it holds for one number format only. The sketch, some embedding values, is
+compared across formats, up to the rounding of bfloat16.
 """
 
 import base64
@@ -11,27 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from litereason.projector import last_block
-
+SAMPLE = 4096  # values of every parameter that the digest covers
 SKETCH = 256  # embedding values that are kept
 TOLERANCE = 2**-7  # relative: a bfloat16 has 8 bits
+# What is not the base: the projector, and what PEFT puts beside or in place of the base's own weights.
+ADDED = ("latent_projector", "lora_", ".modules_to_save.")
 
 
 @torch.no_grad()
 def fingerprint(model: Any) -> dict[str, str]:
-    """`{"dtype", "digest", "sketch"}` of a causal LM's weights, the projector left out."""
-    embeddings = model.get_input_embeddings().weight
+    """`{"dtype", "digest", "sketch"}` of the base's weights."""
     digest = hashlib.blake2b(digest_size=16)
-    block = last_block(model)
-    for tensor in (embeddings, *(block.parameters() if block is not None else ())):
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    flat = embeddings.detach().flatten()
-    values = flat[:: max(1, len(flat) // SKETCH)][:SKETCH].float().cpu().numpy()
+    for name, parameter in model.named_parameters():
+        if not any(part in name for part in ADDED):
+            values = _sample(parameter, SAMPLE).cpu().contiguous()
+            digest.update(values.view(torch.uint8).numpy().data)
+    embeddings = model.get_input_embeddings().weight
+    sketch = _sample(embeddings, SKETCH).float().cpu().numpy().astype("<f4")
     return {
         "dtype": str(embeddings.dtype).removeprefix("torch."),
         "digest": digest.hexdigest(),
-        "sketch": base64.b64encode(values.astype("<f4").tobytes()).decode(),
+        "sketch": base64.b64encode(sketch.tobytes()).decode(),
     }
 
 
@@ -42,5 +44,11 @@ def same_base(one: dict[str, str], other: dict[str, str]) -> bool:
     a, b = (np.frombuffer(base64.b64decode(f["sketch"]), "<f4") for f in (one, other))
     if a.shape != b.shape:
         return False
-    scale = float(np.sqrt((a**2).mean())) * TOLERANCE
-    return bool(np.allclose(a, b, rtol=TOLERANCE, atol=scale * TOLERANCE))
+    scale = float(np.sqrt((a**2).mean()))
+    return bool(np.allclose(a, b, rtol=TOLERANCE, atol=scale * TOLERANCE**2))
+
+
+def _sample(values: Tensor, count: int) -> Tensor:
+    """At most about `count` evenly spaced values."""
+    flat = values.detach().flatten()
+    return flat[:: max(1, len(flat) // count)][: count + 1]

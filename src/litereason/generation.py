@@ -17,15 +17,21 @@ from litereason.tags import Tags
 
 
 class BanLatent(LogitsProcessor):
-    """The latent id cannot be sampled: it is outside the softmax."""
+    """The latent id cannot be sampled: it is outside the softmax.
 
-    def __init__(self, tags: Tags) -> None:
+    Args:
+        tags: the model's.
+        normalise: scores come as log-probabilities, which beams add up: they stay such.
+    """
+
+    def __init__(self, tags: Tags, normalise: bool = False) -> None:
         self.tags = tags
+        self.normalise = normalise
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         scores = scores.clone()
         scores[:, self.tags.latent_token_id] = -torch.inf
-        return scores
+        return scores.log_softmax(-1) if self.normalise else scores
 
 
 class ForceLatent(LogitsProcessor):
@@ -64,13 +70,14 @@ def latent_processors(
     latent: bool = True,
     max_thoughts: int | None = None,
     start: int = 0,
+    beams: bool = False,
 ) -> LogitsProcessorList:
     """The caller's processors between the ban, which they must respect, and the force.
 
     With `latent=False` nothing is forced: tags are plain text. The rest as for `ForceLatent`.
     """
     force = [ForceLatent(tags, max_thoughts, start)] if latent else []
-    return LogitsProcessorList([BanLatent(tags), *(others or []), *force])
+    return LogitsProcessorList([BanLatent(tags, beams), *(others or []), *force])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 from litereason.errors import ConfigError, DataError, RewardError
 from litereason.generation import read_completion
 from litereason.losses import completion_log_probs
-from litereason.model import backbone, constant_latents, has_latents
+from litereason.model import backbone, causal_lm, constant_latents, has_latents
 from litereason.sampling import conversation, encode
 from litereason.sft import ProjectorConfig, ProjectorTrainer, mean_loss, refuse_checkpointing
 from litereason.tasks.base import Example, Task, score
@@ -93,8 +93,8 @@ class LatentGRPOTrainer(GRPOTrainer):
                 f"beta is {args.beta}; expected 0 for a model with latent steps: TRL's reference model "
                 "would have none"
             )
-        if kwargs.get("peft_config") is not None:
-            raise ConfigError("peft_config is not supported yet; train the whole policy")
+        if kwargs.get("peft_config") is not None or model is not causal_lm(model):
+            raise ConfigError("PEFT is not supported in RL yet; train the whole policy")
         self.latent_id = model.latent_tags.latent_token_id if self.latent else None
         if self.latent:
             model.requires_grad_(True)

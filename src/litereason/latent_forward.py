@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache
 
 from litereason.cache import hidden_states_of
 from litereason.errors import LatentError
-from litereason.fill_plan import Counts, plan
+from litereason.fill_plan import Counts, Group, plan
 
 # RMS norms square their input in float32: what is larger than this becomes infinite, then zero.
 LARGEST = 1e15
@@ -122,12 +122,7 @@ def fill(
     firsts, stretches = _stretches(latent, mask)
     if not tails:
         stretches = [row[:-1] for row in stretches]
-    groups = plan(
-        stretches,
-        ids.device.type,
-        aligned=has_sliding_window(model),
-        prefix_apart=torch.is_grad_enabled() and _is_frozen(model),
-    )
+    groups = _plan(model, stretches, ids.device.type)
     embeds = embed(model, ids)
     hidden: list[Tensor] = []
     output: Any = None
@@ -144,6 +139,23 @@ def fill(
     output.last_hidden_state = torch.cat(hidden)[back]
     output.past_key_values = None
     return output
+
+
+def micro_batches(model: Any, ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """Rows of `ids` `(batch, length)` that are best run together, for losses that add up over rows.
+
+    Run one after the other, forward and backward, they need less memory than all at once, in the same
+    time.
+    """
+    latent = ids == getattr(model, "latent_token_id", None)
+    if not bool(latent.any()):
+        return [list(range(len(ids)))]
+    return [rows for rows, _ in _plan(model, _stretches(latent, mask)[1], ids.device.type)]
+
+
+def _plan(model: Any, stretches: list[list[int]], device: str) -> list[Group]:
+    apart = torch.is_grad_enabled() and _is_frozen(model)
+    return plan(stretches, device, aligned=has_sliding_window(model), prefix_apart=apart)
 
 
 def _fill_group(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from litereason import latent_forward
 from litereason.model import backbone, causal_lm
 
 LOGITS = 2**24  # logits that exist at a time: 64 MB in float32
@@ -82,15 +83,54 @@ def next_token_loss(
     Args:
         input_ids, attention_mask, labels: `(batch, length)`; `labels` as `input_ids`, unshifted.
     """
-    hidden = (
-        backbone(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    ).last_hidden_state
-    chosen = labels[:, 1:] != -100
-    states, targets = hidden[:, :-1][chosen], labels[:, 1:][chosen]
     inner = causal_lm(model)
-    parameters = list(inner.get_output_embeddings().parameters())
-    loss = _ChunkedLoss.apply(lambda h: head(inner, h), states, targets, *parameters)
-    return loss + hidden.sum() * 0.0  # keeps the graph when a batch has no label
+    groups = latent_forward.micro_batches(backbone(model), input_ids, attention_mask)
+
+    def loss_of(rows: list[int]) -> Tensor:
+        ids, mask, wanted = input_ids[rows], attention_mask[rows], labels[rows]
+        output = backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)
+        hidden = output.last_hidden_state
+        chosen = wanted[:, 1:] != -100
+        parameters = list(inner.get_output_embeddings().parameters())
+        loss = _ChunkedLoss.apply(
+            lambda states: head(inner, states),
+            hidden[:, :-1][chosen],
+            wanted[:, 1:][chosen],
+            *parameters,
+        )
+        return loss + hidden.sum() * 0.0  # keeps the graph when a batch has no label
+
+    trained = [p for p in inner.parameters() if p.requires_grad]
+    if len(groups) == 1 or not trained or not torch.is_grad_enabled():
+        return torch.stack([loss_of(rows) for rows in groups]).sum()
+    return _GroupedLoss.apply(loss_of, groups, *trained)  # pyright: ignore[reportReturnType]
+
+
+class _GroupedLoss(torch.autograd.Function):
+    """Sum of `loss_of` over groups of rows; a group's graph is gone before the next one is built."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        loss_of: Callable[[list[int]], Tensor],
+        groups: list[list[int]],
+        *parameters: Tensor,
+    ) -> Tensor:
+        totals, gradients = [], [torch.zeros_like(p) for p in parameters]
+        for rows in groups:
+            with torch.enable_grad():
+                loss = loss_of(rows)
+                found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            totals.append(loss.detach())
+            for gradient, more in zip(gradients, found, strict=True):
+                if more is not None:
+                    gradient += more
+        ctx.save_for_backward(*gradients)
+        return torch.stack(totals).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return None, None, *(g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
 
 
 def _chunk(head_parameters: Sequence[Tensor]) -> int:

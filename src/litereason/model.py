@@ -25,7 +25,7 @@ from litereason.cache import hidden_states_of, is_static
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, LatentError, ModelError
-from litereason.fingerprint import fingerprint
+from litereason.fingerprint import fingerprint, same_base
 from litereason.generation import latent_processors
 from litereason.projector import Projector, build_projector
 from litereason.tags import Tags
@@ -48,7 +48,7 @@ class LatentBackbone:
         base = super().forward  # pyright: ignore[reportAttributeAccessIssue]
         if input_ids is None:
             return base(**kwargs)
-        cache = kwargs.get("past_key_values")
+        cache: Any = kwargs.get("past_key_values")
         check_cache(cache)
         if is_static(cache) and kwargs.get("attention_mask") is None:
             # `generate` leaves out a mask of ones; without one, unused places would be attended to
@@ -136,12 +136,14 @@ class LatentCausalLM:
         if ids is not None:
             for row in (ids == tags.latent_token_id).any(1).nonzero()[:, 0].tolist():
                 tags.check(ids[row].tolist(), f"row {row} of the prompt")
+        settings = kwargs.get("generation_config") or self.generation_config  # pyright: ignore[reportAttributeAccessIssue]
         kwargs["logits_processor"] = latent_processors(
             tags if steps is None else tags.limited(steps),
             kwargs.get("logits_processor"),
             latent,
             max_thoughts,
-            0 if ids is None else ids.shape[1],
+            start=0 if ids is None else ids.shape[1],
+            beams=(kwargs.get("num_beams") or settings.num_beams or 1) > 1,
         )
         return super().generate(inputs, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -172,6 +174,8 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
         ModelError: a model that cannot take latent steps, no usable special token, a tokenizer of
             another model, or latent steps already attached.
     """
+    if model is not causal_lm(model):
+        raise ModelError("a PEFT model takes no latent steps: attach() to the base, then wrap it")
     if has_latents(model):
         raise ModelError(
             "this model already has latent steps; attach() is called once. To change the projector, "
@@ -214,6 +218,9 @@ def detach(model: Any) -> Any:
         raise ModelError("this model has no latent steps to take off")
     if model is not causal_lm(model):
         raise ModelError("a PEFT model is taken apart first: call merge_and_unload(), or unload()")
+    known = model.latent_config.base
+    if known and not same_base(known, fingerprint(model)):
+        model.loaded_as, model.config._name_or_path = None, ""  # trained: no longer what was loaded
     spine = backbone(model)
     del spine.latent_projector, spine.latent_token_id, model.latent_tags, model.config.litereason
     for module in (spine, model):
@@ -244,8 +251,8 @@ def causal_lm(model: Any) -> Any:
 
 
 def backbone(model: Any) -> Any:
-    """The transformer under the LM head (`LlamaModel`...)."""
-    return causal_lm(model).base_model
+    """The transformer under the LM head that reads the ids (`LlamaModel`, `OPTDecoder`...)."""
+    return causal_lm(model).get_decoder()
 
 
 def projector_of(model: Any) -> Any:
@@ -299,11 +306,36 @@ def check_architecture(model: Any) -> None:
             f"{name} has {found}: its state is not a KV cache alone, so it cannot be cut at latent "
             "slots, repeated and cropped exactly. Use a model whose layers are all attention"
         )
+    if not _calls_backbone_with_ids(model):
+        raise ModelError(
+            f"{name} does not pass token ids to its {type(backbone(model)).__name__}, where latent "
+            "steps are put in. Use a causal LM of text (for a multimodal model, its text model)"
+        )
     if getattr(config, "hidden_size_per_layer_input", None):
         raise ModelError(
             f"{name} reads the token ids again in every layer (per-layer embeddings), where a latent "
             "has none. Use a model without them"
         )
+
+
+class _Reached(Exception):
+    """Ends a trial forward where it enters the backbone."""
+
+
+def _calls_backbone_with_ids(model: Any) -> bool:
+    """Whether the language model's forward enters its backbone, and with ids; computes nothing."""
+    found = []
+
+    def enter(module: Any, args: Any, kwargs: Any) -> None:
+        found.append(args[0] if args else kwargs.get("input_ids"))
+        raise _Reached
+
+    handle = backbone(model).register_forward_pre_hook(enter, with_kwargs=True)
+    ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    with contextlib.suppress(_Reached):
+        model(input_ids=ids)
+    handle.remove()
+    return bool(found) and found[0] is not None
 
 
 def check_not_quantized(model: Any, projector: str) -> None:
@@ -377,6 +409,10 @@ def reserve_latent_token(model: Any, tokenizer: Any, config: LatentConfig) -> La
         raise ModelError(
             f"latent_token {name!r} (id {token_id}) is {use}; expected a special token that nothing "
             "else uses"
+        )
+    if not tokenizer.added_tokens_decoder[token_id].special:  # decoding leaves special tokens out
+        tokenizer.add_special_tokens(
+            {"extra_special_tokens": [name]}, replace_extra_special_tokens=False
         )
     values = config.to_dict() | {"latent_token": name, "latent_token_id": token_id}
     return LatentConfig.from_dict(values)

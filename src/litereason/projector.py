@@ -228,7 +228,7 @@ def last_mlp(model: Any) -> nn.Module | None:
 def last_block(model: Any) -> nn.Module | None:
     """The last transformer block: the end of the first list with one module per layer."""
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    for module in model.base_model.modules():
+    for module in model.get_decoder().modules():
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return module[-1]
     return None

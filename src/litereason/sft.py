@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 from litereason.errors import ConfigError
 from litereason.losses import next_token_loss
-from litereason.model import has_latents
+from litereason.model import causal_lm, has_latents, projector_of
 
 Row = dict[str, list[int]]
 
@@ -97,9 +97,11 @@ class ProjectorTrainer(Trainer):
                     "train='all'"
                 )
             model.requires_grad_(False)
-            model.latent_projector.requires_grad_(True)
-        else:
+            projector_of(model).requires_grad_(True)
+        elif causal_lm(model) is model:
             model.requires_grad_(True)
+        elif has_latents(model):  # PEFT: its own choice of what to train, and the projector
+            projector_of(model).requires_grad_(True)
 
         def collate(batch: Sequence[Row]) -> dict[str, torch.Tensor]:
             return right_padded(batch, pad_token_id)
