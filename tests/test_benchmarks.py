@@ -86,7 +86,7 @@ def test_rates_turn_times_round():
     fill = pytest.importorskip("bench_fill")
     times = harness.Pairs(ratio=0.8, ours=8.0, other=10.0, low=0.5, high=1.0, n=3)
     rates = fill.rows_a_second(times)
-    assert rates == pytest.approx((5.0, 0.5, 0.1, 4.0, 8.0, 3))
+    assert rates == pytest.approx((10.0, 1.0, 0.1, 8.0, 16.0, 3))
     assert rates.ours / rates.other == pytest.approx(rates.ratio)
 
 

@@ -195,6 +195,12 @@ def test_a_prefix_apart_is_aligned_at_its_end():
     assert plan(uneven, "cpu", prefix_apart=True)[0].passes == [[3, 1], [0, 2]]
 
 
+def test_a_prefix_costs_half():
+    """Together 224 / 2 + 2 * 26 = 164; row by row 168 / 2 + 4 * 25 = 184."""
+    rows = [[100, 1, 1], [20, 1, 1]]
+    assert [group.rows for group in plan(rows, "cpu", prefix_apart=True)] == [[0, 1]]
+
+
 def test_lock_step_where_many_passes_cost_more_than_much_padding():
     rows = [[7000] + [1] * 400, [1] * 401]
     (group,) = plan(rows, "cpu")  # 24 * 401 + 14_800; row by row 24 * 802 + 7801

@@ -10,7 +10,10 @@ from transformers import (
     LlamaConfig,
 )
 
-from litereason import losses
+import architectures
+import naive
+from litereason import fill_plan, latent_forward, losses
+from litereason.model import backbone
 
 VOCAB = 40
 BANNED = 7
@@ -131,3 +134,45 @@ def test_log_probs_of_half_precision_are_float32():
     logits = model.lm_head(hidden).float()
     logits[..., BANNED] = -torch.inf
     torch.testing.assert_close(found, logits.log_softmax(-1).gather(2, targets[..., None])[..., 0])
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("price, groups", [(0, 4), (10**6, 1)], ids=["row-by-row", "lock-step"])
+def test_loss_over_thoughts_equals_the_naive_loop(
+    latent_llama, words, monkeypatch, price, groups, frozen
+):
+    """In groups, each with its own backward pass, and in one: the same loss and gradients."""
+    monkeypatch.setitem(fill_plan.PASS_COST, "cpu", price)
+    model, latent = latent_llama, latent_llama.latent_tags.latent_token_id
+    model.requires_grad_(not frozen)
+    model.latent_projector.requires_grad_(True)
+    new = [4, 5, 7, 3]
+    rows = [
+        p + naive.greedy(model, words, p, n)
+        for p, n in zip(architectures.prompts_of(words), new, strict=True)
+    ]
+    given = architectures.padded(rows, words.pad_token_id, "right")
+    keep = architectures.discrete(model, given)
+    labels = torch.full_like(given["input_ids"], -100)
+    labels[:, 1:][keep] = given["input_ids"][:, 1:][keep]
+    chosen = latent_forward.micro_batches(backbone(model), *given.values())
+    assert len(chosen) == groups
+    # the loss's softmax holds the latent id: training predicts text, where it never stands
+    (3 * losses.next_token_loss(model, **given, labels=labels)).backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    total = torch.zeros((), dtype=torch.float64)
+    for row in rows:
+        logits = model(inputs_embeds=naive.inputs_of(model, row)[None], use_cache=False).logits[0]
+        targets = torch.tensor(row[1:])
+        log_probs = logits[:-1].log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        total = total - 3 * log_probs[targets != latent].sum()
+    total.backward()
+    assert losses.next_token_loss(model, **given, labels=labels).item() == pytest.approx(
+        total.item() / 3, rel=1e-9
+    )
+    assert len(found) == sum(p.requires_grad for p in model.parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = float(parameter.grad.abs().max())
+            assert float((found[name] - parameter.grad).abs().max()) < 1e-5 * scale, name

@@ -4,7 +4,6 @@ import io
 import itertools
 import re
 
-import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -143,7 +142,6 @@ def test_pending_and_unexplained_agree_with_the_bytes(record):
     assert reader.tags.unexplained(ids) == (wrong[0] if wrong else None)
 
 
-@pytest.mark.xfail(strict=True, reason="closed_by takes any `><` for one that closed a tag")
 def test_a_slot_that_cuts_a_merged_opening_cuts_the_tag():
     reader = READERS[1]
     names = ["x", "><", "<|latent|>", "implicit", "_", "thought", ">", "3"]
@@ -202,7 +200,6 @@ def test_a_limit_is_a_lower_clamp(record, limit):
         assert tags.closed_by(ids[:end]) == min(limit, reader.tags.closed_by(ids[:end]))
 
 
-@pytest.mark.xfail(strict=True, reason="the window that is read shrinks with the bound")
 def test_a_limit_reads_the_same_tags():
     reader = READERS[0]
     ids = reader.tokenizer(f"{OPEN}" + "\n" * 64 + f"3{CLOSE}")["input_ids"]
@@ -261,7 +258,6 @@ def test_a_stream_shows_the_completion(record):
     assert streamed(reader, [[token] for token in ids]) == shown(reader, ids)
 
 
-@pytest.mark.xfail(strict=True, reason="slots among other ids get no dot (assisted decoding)")
 @given(records(slots=False), st.data())
 def test_a_stream_in_chunks_shows_the_completion(record, data):
     reader, ids = record
@@ -286,9 +282,6 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a span's first space is lost where its text is decoded alone"
-)
 def test_spaces_after_a_thought_stay_with_a_sentencepiece_tokenizer():
     reader = Reader(sentencepiece_tokenizer(), False)
     text = f"So it goes {OPEN}2{CLOSE} and on {OPEN}1{CLOSE} so."

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import litereason
+from conftest import random_llama
 from litereason.checkpoints import load, save
 from litereason.cli import COMMANDS, main
 from litereason.stages import CollectConfig, EvalConfig, RLConfig, SFTConfig
@@ -18,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_public_names():
     assert sorted(litereason.__all__) == [
-        "Completion", "LatentConfig", "LiteReasonError", "Tags", "attach", "load", "pending",
+        "Completion", "LatentConfig", "LiteReasonError", "Tags", "attach", "detach", "load", "pending",
         "read_completion", "save",
     ]  # fmt: skip
     for name in litereason.__all__:
@@ -34,6 +35,7 @@ def test_option_names_are_frozen():
     shared = {"model", "task", "task_options", "run_dir", "name", "split", "limit", "mode"}
     shared |= {"projector", "projector_depth", "seed"}
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
+    sampler |= {"max_thoughts", "max_latent_steps"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
     expected = {
         CollectConfig: shared | sampler | {"demonstrations"},
@@ -91,6 +93,18 @@ def test_readme_example_runs(latent_llama, words, tmp_path, monkeypatch, capsys)
     steps, discrete, _ = capsys.readouterr().out.split(" ", 2)
     assert int(steps) >= 3 and int(steps) + int(discrete) <= 20
     assert (tmp_path / "my-model" / "config.json").exists()
+
+
+def test_using_runs(words, tmp_path, monkeypatch):
+    """Every block of docs/using.md, in order, with a tiny random model in place of the real one."""
+    base = save(random_llama(words), tmp_path / "tiny", words)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "using.md").read_text()
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(code.replace("smollm2-135m", str(base)), "using.md", "exec"), names)
+    assert len(names["ids"]) > 3 and type(names["plain"]).__name__ == "LlamaForCausalLM"
+    assert names["done"].latent_steps >= 3
 
 
 def test_readme_task_works(tiny_base, tmp_path):

@@ -140,12 +140,21 @@ def read_completion(
     stop = next((k for k, token in enumerate(ids) if token in ends), len(ids))
     kept = ids[:stop]
     spans: list[Span] = []
+    written: list[int] = []
+    text = ""
 
     def close(kind: str, start: int, end: int) -> None:
-        if end > start:
-            part = kept[start:end]
-            text = "" if kind == "latent" else tokenizer.decode(part, skip_special_tokens=True)
-            spans.append(Span(kind, tuple(part), text))
+        nonlocal text
+        if end <= start:
+            return
+        before = text
+        if kind != "latent":
+            # What a span adds to the text before it: decoded alone, it could lose its first space.
+            written.extend(kept[start:end])
+            text = tokenizer.decode(
+                written, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        spans.append(Span(kind, tuple(kept[start:end]), text[len(before) :]))
 
     start = 0
     for k, token in enumerate(kept):

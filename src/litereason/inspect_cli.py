@@ -12,21 +12,23 @@ from rich.table import Table
 
 from litereason import files
 from litereason.errors import ConfigError, DataError
+from litereason.generation import read_completion
 from litereason.inspection import LatentStep, Skipped, inspect_latents, skipped_probability
 from litereason.sampling import SamplingConfig, check_lengths, encode, generate_batch
-from litereason.stages import StageConfig, option, read_traces
+from litereason.stages import ModelOnTask, option, read_traces
+from litereason.streaming import DOT
 from litereason.traces import MAX_PROMPTED_STEPS, replaceable, split_sentences
 
 
 @dataclasses.dataclass(kw_only=True)
-class InspectConfig(StageConfig):
+class InspectConfig(ModelOnTask):
     """Show what each latent step says, lies near to, and stands for."""
 
     prompt: str | None = option(None, "the user's message")
     prefix: str = option("", "what the answer starts with; without a tag in it the model writes on")
     skipped: str | None = option(None, "the sentence that the prefix's last thought stands for")
     traces: str | None = option(None, "or: a traces.jsonl; a sentence of each becomes a thought")
-    limit: int | None = option(3, "so many traces")
+    rows: int = option(3, "so many of the traces")
     steps: int | None = option(None, "latent steps of each of them; default: a fifth of its tokens")
     top: int = option(5, "how many tokens to name")
     max_new_tokens: int = option(256, "positions to write where the prefix holds no thought")
@@ -36,15 +38,21 @@ class InspectConfig(StageConfig):
         super().__post_init__()
         if (self.prompt is None) == (self.traces is None):
             raise ConfigError("give either --prompt or --traces")
+        if self.prompt is not None and not self.prompt.strip():
+            raise ConfigError("--prompt is empty; give the message to answer")
+        if self.skipped is not None and self.prompt is not None and not self.prefix:
+            raise ConfigError(
+                "--skipped needs a --prefix that ends with the tag that stands for it"
+            )
         if self.skipped is not None and self.traces is not None:
             raise ConfigError("--skipped goes with --prompt; in traces the sentence is known")
-        if self.top < 1 or (self.steps is not None and self.steps < 1):
-            raise ConfigError("--top and --steps must be at least 1")
+        if self.top < 1 or self.rows < 1 or (self.steps is not None and self.steps < 1):
+            raise ConfigError("--top, --rows and --steps must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """One text with latent steps."""
+    """One text with latent steps, each a dot."""
 
     text: str
     steps: list[LatentStep]
@@ -60,7 +68,7 @@ def inspect(config: InspectConfig) -> list[Seen]:
         seen = [_answer(model, tokenizer, config, config.prompt)]
     else:
         chance = random.Random(config.seed)
-        made = [_skip_one(model, tokenizer, config, p, t, chance) for p, t in pairs[: config.limit]]
+        made = [_skip_one(model, tokenizer, config, p, t, chance) for p, t in pairs[: config.rows]]
         seen = [one for one in made if one is not None]
         if not seen:
             raise DataError(f"{config.traces}: no trace has a sentence that can be skipped")
@@ -96,7 +104,7 @@ def _answer(model: Any, tokenizer: Any, config: InspectConfig, prompt: str) -> S
                 "--skipped needs a --prefix that ends with the tag that stands for it"
             )
         skipped = skipped_probability(model, ids, config.skipped)
-    return Seen(tokenizer.decode(ids[len(head) :]), steps, config.skipped, skipped)
+    return Seen(_dotted(model, ids[len(head) :]), steps, config.skipped, skipped)
 
 
 def _skip_one(
@@ -116,13 +124,21 @@ def _skip_one(
     core = sentences[which].strip()
     tokens = len(tokenizer(core, add_special_tokens=False)["input_ids"])
     steps = config.steps or max(1, min(MAX_PROMPTED_STEPS, tokens // 5))
-    text = "".join(sentences[:which]) + tags.text(steps)
+    lead = sentences[which][: sentences[which].index(core)]
+    text = "".join(sentences[:which]) + lead + tags.text(steps)
     start = tokenizer(text, add_special_tokens=False)["input_ids"]
     head = encode(tokenizer, prompt, tags)
     ids = tags.expand(head + start)
     check_lengths(model, ["a trace"], [ids], tokens)
     found = [s for s in inspect_latents(model, ids, config.top) if s.position >= len(head)]
-    return Seen(text, found, core, skipped_probability(model, ids, core))
+    return Seen(
+        _dotted(model, ids[len(head) :]), found, core, skipped_probability(model, ids, core)
+    )
+
+
+def _dotted(model: Any, ids: list[int]) -> str:
+    spans = read_completion(ids, model.latent_tags.tokenizer, model.latent_tags).spans
+    return "".join(DOT * len(s.ids) if s.kind == "latent" else s.text for s in spans)
 
 
 def show(seen: Seen, console: Console) -> None:

@@ -19,6 +19,7 @@ from litereason.model import backbone, causal_lm, has_latents
 from litereason.projector import embedding_sample
 
 Scored = tuple[str, float]
+NO_LATENTS = "this model has no latent steps; attach them, or load a checkpoint with them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +65,7 @@ def inspect_latents(model: Any, ids: Sequence[int], top: int = 5) -> list[Latent
         LatentError: the model has no latent steps, or a slot that no tag announces.
     """
     if not has_latents(model):
-        raise LatentError(
-            "this model has no latent steps; attach them, or load a checkpoint with them"
-        )
+        raise LatentError(NO_LATENTS)
     lm = causal_lm(model)
     lm.latent_tags.check(ids, "the text")
     slots = [k for k, token in enumerate(ids) if int(token) == lm.latent_tags.latent_token_id]
@@ -97,18 +96,35 @@ def skipped_probability(model: Any, ids: Sequence[int], sentence: str) -> Skippe
     Args:
         ids: `(length,)`, ending in a tag and its latent slots.
         sentence: what the thought stands for.
+
+    Raises:
+        LatentError: the model has no latent steps, or the ids do not end so.
     """
+    if not has_latents(model):
+        raise LatentError(NO_LATENTS)
     lm = causal_lm(model)
     tags, tokenizer = lm.latent_tags, lm.latent_tags.tokenizer
-    wanted = tokenizer(sentence, add_special_tokens=False)["input_ids"]
+    ids = [int(i) for i in ids]
     end = len(ids)
     while end and ids[end - 1] == tags.latent_token_id:
         end -= 1
-    start = tags.start_of(ids[:end])
-    if end == len(ids) or start == end or not wanted:
-        raise LatentError("expected ids that end with a tag and its latent slots, and a sentence")
-    mean = [float(_sequence(lm, list(context), wanted).mean()) for context in (ids[:start], ids)]
-    return Skipped(len(wanted), *mean)
+    least = 0  # a tag does not reach back over the thought before it
+    if tags.latent_token_id in ids[:end]:
+        least = end - ids[:end][::-1].index(tags.latent_token_id)
+    start = tags.start_of(ids[:end], least)
+    if end == len(ids) or start in (0, end) or not sentence.strip():
+        raise LatentError(
+            "expected ids that hold some text and end with a tag and its latent slots; and a sentence"
+        )
+    # The white space before the tag goes with the sentence, as it would have been written.
+    space = tokenizer.decode(ids[start:end])
+    space = space[: len(space) - len(space.lstrip())]
+    while start > least + 1 and (one := tokenizer.decode(ids[start - 1 : start])).isspace():
+        start, space = start - 1, one + space
+    text = space + sentence.strip() if space else sentence.rstrip()
+    wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
+    before, after = (float(_sequence(lm, context, wanted).mean()) for context in (ids[:start], ids))
+    return Skipped(len(wanted), before, after)
 
 
 def _hidden(lm: Any, ids: Sequence[int]) -> Tensor:
@@ -140,7 +156,8 @@ def _cosines(lm: Any, latents: Tensor) -> Tensor:
 
 def _top(lm: Any, scores: Tensor, count: int) -> tuple[Scored, ...]:
     """The highest scores with their tokens as text."""
-    best = scores[: len(lm.latent_tags.tokenizer)].topk(count)
+    known = scores[: len(lm.latent_tags.tokenizer)]
+    best = known.topk(min(count, len(known)))
     decode = lm.latent_tags.tokenizer.decode
     return tuple(
         (decode([i]), float(v)) for i, v in zip(best.indices.tolist(), best.values, strict=True)

@@ -48,6 +48,7 @@ def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwarg
     if positions is None:
         positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, past:]
     positions = positions.expand(batch, -1)
+    latent = latent & mask[:, past:].bool()
     use_cache = model.config.use_cache if use_cache is None else use_cache
     keep_cache = cache is not None or (use_cache and not torch.is_grad_enabled())
     if keep_cache:
@@ -147,7 +148,7 @@ def micro_batches(model: Any, ids: Tensor, mask: Tensor) -> list[list[int]]:
     Run one after the other, forward and backward, they need less memory than all at once, in the same
     time.
     """
-    latent = ids == getattr(model, "latent_token_id", None)
+    latent = ids == getattr(model, "latent_token_id", -1)
     if not bool(latent.any()):
         return [list(range(len(ids)))]
     return [rows for rows, _ in _plan(model, _stretches(latent, mask)[1], ids.device.type)]

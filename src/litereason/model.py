@@ -136,7 +136,8 @@ class LatentCausalLM:
         if ids is not None:
             for row in (ids == tags.latent_token_id).any(1).nonzero()[:, 0].tolist():
                 tags.check(ids[row].tolist(), f"row {row} of the prompt")
-        settings = kwargs.get("generation_config") or self.generation_config  # pyright: ignore[reportAttributeAccessIssue]
+        settings = kwargs.get("generation_config") or next(iter(args), None)
+        settings = settings or self.generation_config  # pyright: ignore[reportAttributeAccessIssue]
         kwargs["logits_processor"] = latent_processors(
             tags if steps is None else tags.limited(steps),
             kwargs.get("logits_processor"),
@@ -332,9 +333,11 @@ def _calls_backbone_with_ids(model: Any) -> bool:
 
     handle = backbone(model).register_forward_pre_hook(enter, with_kwargs=True)
     ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    with contextlib.suppress(_Reached):
-        model(input_ids=ids)
-    handle.remove()
+    try:
+        with contextlib.suppress(_Reached):
+            model(input_ids=ids)
+    finally:
+        handle.remove()
     return bool(found) and found[0] is not None
 
 

@@ -39,6 +39,10 @@ class SamplingConfig:
         for name in ("samples", "batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; expected at least 1")
+        if self.max_thoughts is not None and self.max_thoughts < 0:
+            raise ConfigError(f"--max_thoughts is {self.max_thoughts}; expected 0 or more")
+        if self.max_latent_steps is not None and self.max_latent_steps < 1:
+            raise ConfigError(f"--max_latent_steps is {self.max_latent_steps}; expected 1 or more")
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ConfigError(
                 f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}; expected "

@@ -20,6 +20,7 @@ from litereason.ablations import check_ablation
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, DataError, LiteReasonError
+from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks import get_task
@@ -32,8 +33,8 @@ def option(default: Any, text: str) -> Any:
 
 
 @dataclasses.dataclass(kw_only=True)
-class StageConfig:
-    """What every stage is told."""
+class ModelOnTask:
+    """A model and a task, as every command that needs both is told of them."""
 
     model: str = dataclasses.field(
         metadata={"help": "a path, a hub id, or a name that `litereason get` knows"}
@@ -42,12 +43,10 @@ class StageConfig:
     task_options: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"help": "the task's own, as --task_options.NAME VALUE"}
     )
-    run_dir: str = option("runs/default", "where everything of this run goes")
-    name: str = option("litereason", "this arm's name: outputs go to RUN_DIR/STAGE/NAME")
     split: str = option("train", "the task's split")
     limit: int | None = option(None, "take so many examples only")
     mode: str = option("plain", "prompt: plain, latent (thoughts offered) or direct (no reasoning)")
-    projector: str = option("mlp", "for a model without latent steps: mlp, rms or pause")
+    projector: str = option("mlp", f"for a model without latent steps: {', '.join(PROJECTORS)}")
     projector_depth: int = option(3, "MLPs in the projector")
     seed: int = option(0, "seed of everything random")
 
@@ -55,14 +54,11 @@ class StageConfig:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"--limit is {self.limit}; expected at least 1, or leave it out")
         check_mode(self.mode)
+        if self.projector not in PROJECTORS:
+            raise ConfigError(
+                f"--projector is {self.projector!r}; expected one of {', '.join(PROJECTORS)}"
+            )
         getattr(super(), "__post_init__", lambda: None)()
-
-    def open(self, stage: str) -> tuple[Path, Task, list[Example]]:
-        """The stage's directory, the task and its examples, checked."""
-        task = get_task(self.task, self.task_options)
-        examples = preflight(task, self.split, self.limit, self.mode)
-        directory = Path(self.run_dir) / stage / self.name
-        return open_stage(directory, self), task, examples
 
     def load(self, latents: bool) -> tuple[Any, Any]:
         """The model and its tokenizer; latent steps are attached if asked for and absent."""
@@ -70,10 +66,24 @@ class StageConfig:
         if latents and not latent.has_latents(model):
             settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
             model = latent.attach(model, tokenizer, settings)
-            say(f"{self.model} has no latent steps: a new {self.projector} projector is attached")
         if torch.cuda.is_available():
             model = model.to("cuda")
         return model, tokenizer
+
+
+@dataclasses.dataclass(kw_only=True)
+class StageConfig(ModelOnTask):
+    """What every stage is told."""
+
+    run_dir: str = option("runs/default", "where everything of this run goes")
+    name: str = option("litereason", "this arm's name: outputs go to RUN_DIR/STAGE/NAME")
+
+    def open(self, stage: str) -> tuple[Path, Task, list[Example]]:
+        """The stage's directory, the task and its examples, checked."""
+        task = get_task(self.task, self.task_options)
+        examples = preflight(task, self.split, self.limit, self.mode)
+        directory = Path(self.run_dir) / stage / self.name
+        return open_stage(directory, self), task, examples
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -165,7 +175,7 @@ def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> 
     return files.write_jsonl(out, rows)
 
 
-def read_traces(path: Path, config: StageConfig) -> list[tuple[str, str]]:
+def read_traces(path: Path, config: ModelOnTask) -> list[tuple[str, str]]:
     """(prompt, completion) of each line of a traces file.
 
     A line has `completion`, and either `prompt` or the `item` whose prompt the task makes.

@@ -10,7 +10,7 @@ from litereason import checkpoints
 from litereason import model as latent
 from litereason.config import LatentConfig
 from litereason.errors import ConfigError
-from litereason.sampling import check_lengths, encode
+from litereason.sampling import SamplingConfig, check_lengths, encode
 from litereason.tags import Tags
 
 DOT = "●"
@@ -26,13 +26,22 @@ class LatentStreamer(TextStreamer):
 
     def put(self, value: torch.Tensor) -> None:
         """Take the newest ids; the first call is the prompt."""
-        ids = value.flatten()
-        if not self.next_tokens_are_prompt and ids.tolist() == [self.latent_id]:
-            super().end()  # what was held back is complete: a thought starts only after a tag
-            self.next_tokens_are_prompt = False
-            print(DOT, end="", flush=True, file=self.out)
+        if self.next_tokens_are_prompt:
+            super().put(value.flatten())
             return
-        super().put(ids)
+        for token in value.flatten().split(1):
+            if int(token) == self.latent_id:
+                self._show_held_back()
+                print(DOT, end="", flush=True, file=self.out)
+            else:
+                super().put(token)
+
+    def _show_held_back(self) -> None:
+        """Print what is complete: a thought starts only after a tag."""
+        if self.token_cache:
+            text = self.tokenizer.decode(self.token_cache, **self.decode_kwargs)
+            self.on_finalized_text(str(text[self.print_len :]))
+            self.print_len = len(text)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Print what is certain."""
@@ -63,6 +72,15 @@ def stream(
         ModelError: the model cannot be loaded, or cannot take latent steps.
         DataError: the prompt does not fit the context.
     """
+    SamplingConfig(
+        samples=1,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_thoughts=max_thoughts,
+        max_latent_steps=max_latent_steps,
+    )
     if not prompt.strip():
         raise ConfigError("--prompt is empty; give the message to answer")
     lm, tokenizer = checkpoints.load(model)

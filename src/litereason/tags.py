@@ -49,20 +49,30 @@ class Tags:
         """The N of the tag that the *last* token of `ids` completes, clamped; 0 if it does not."""
         if not len(ids) or int(ids[-1]) not in self._closing_tokens:
             return 0
-        window = [int(i) for i in ids[-WINDOW - self.max_latent_steps :]]
+        window = [int(i) for i in ids[-WINDOW:]]
         head = ""
-        for start in range(len(window) - 1, -1, -1):  # a thought's slots end the text before it
-            if window[start] == self.latent_token_id:
-                last = next((t for t in reversed(window[:start]) if t != self.latent_token_id), -1)
-                if last in self._closing_tokens:  # `><`: it closed one tag and opened the next
-                    head = self._decode([last]).rpartition(">")[2]
-                window = window[start + 1 :]
-                break
+        if self.latent_token_id in window:  # a thought's slots end the text before it
+            after = window[::-1].index(self.latent_token_id)
+            head = self._opened_by(ids[: len(ids) - after])
+            window = window[len(window) - after :]
         found = self.pattern.findall(head + self._decode(window))
         # The last token completes a tag exactly when there is one more tag with it than without.
         if len(found) <= len(self.pattern.findall(head + self._decode(window[:-1]))):
             return 0
         return min(int(found[-1]), self.max_latent_steps)
+
+    def _opened_by(self, ids: Sequence[int]) -> str:
+        """Text after the `>` in the token that closed the tag before the slots at the end of `ids`.
+
+        A token such as `><` closes one tag and opens the next.
+        """
+        end = len(ids)
+        while end and int(ids[end - 1]) == self.latent_token_id:
+            end -= 1
+        if not self.closed_by(ids[:end]):
+            return ""
+        text = self._decode([int(ids[end - 1])])
+        return text[closing_end(text, self.name) :]
 
     def start_of(self, ids: Sequence[int], least: int = 0) -> int:
         """Where in `ids` the tag begins that their last token completes; `len(ids)` if none does.
@@ -166,15 +176,18 @@ def pending(ids: Sequence[int], tags: Tags) -> int:
 
 
 def closing_tokens(tokenizer: Any, name: str) -> frozenset[int]:
-    """Ids of the tokens that can complete `</name>`: up to some `>` they hold its end, or all of it.
+    """Ids of the tokens that can complete `</name>`.
 
     Other tokens with a `>`, such as `<|im_end|>`, complete no tag, and rows that end in them are not
     looked at.
     """
+    return frozenset(i for token, i in tokenizer.get_vocab().items() if closing_end(token, name))
+
+
+def closing_end(token: str, name: str) -> int:
+    """Index after the `>` up to which `token` holds the end of `</name>`, or all of it; 0: none."""
     end = f"</{name}>"
-
-    def closes(token: str) -> bool:
-        heads = (token[: k + 1] for k, character in enumerate(token) if character == ">")
-        return any(end.endswith(head) or head.endswith(end) for head in heads)
-
-    return frozenset(i for token, i in tokenizer.get_vocab().items() if closes(token))
+    for k, character in enumerate(token):
+        if character == ">" and (end.endswith(token[: k + 1]) or token[: k + 1].endswith(end)):
+            return k + 1
+    return 0
