@@ -75,7 +75,7 @@ def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tup
     if not getattr(config, "litereason", None):
         model, _ = _from_pretrained(AutoModelForCausalLM, name, config, kwargs)
         check_match(model, tokenizer)
-        model.loaded_as = str(Path(path).resolve() if Path(path).is_dir() else path)
+        model.loaded_as = _origin(str(path), where)
         return model.eval(), tokenizer
     base_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     latent_class: Any = with_latents(base_class, LatentCausalLM)
@@ -171,6 +171,17 @@ def _settings_file(path: str, where: dict[str, Any]) -> Path | None:
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
     options = {k: v for k, v in where.items() if v is not None}
     return Path(snapshot_download(path, allow_patterns=patterns, **options)) / SETTINGS
+
+
+def _origin(path: str, where: dict[str, Any]) -> dict[str, str | None]:
+    """Name of a plain model, and for a hub id the commit that was loaded."""
+    if Path(path).is_dir():
+        return {"name": str(Path(path).resolve()), "revision": None}
+    revision = None
+    if "/" in path:
+        snapshot = Path(cached_file(path, "config.json", **where) or "").parent  # by now on disk
+        revision = snapshot.name if snapshot.parent.name == "snapshots" else None
+    return {"name": path, "revision": revision}
 
 
 def _load_on_base(

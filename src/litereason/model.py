@@ -205,9 +205,8 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
 
 def _identity(model: Any) -> dict[str, str | None]:
     """Name, revision and fingerprint of a plain model."""
-    name = getattr(model, "loaded_as", None) or model.config._name_or_path or None
-    revision = getattr(model.config, "_commit_hash", None)
-    return {"name": name, "revision": revision, **fingerprint(model)}
+    origin = {"name": model.config._name_or_path or None, "revision": None}
+    return {**getattr(model, "loaded_as", origin), **fingerprint(model)}
 
 
 def detach(model: Any) -> Any:
@@ -221,7 +220,8 @@ def detach(model: Any) -> Any:
         raise ModelError("a PEFT model is taken apart first: call merge_and_unload(), or unload()")
     known = model.latent_config.base
     if known and not same_base(known, fingerprint(model)):
-        model.loaded_as, model.config._name_or_path = None, ""  # trained: no longer what was loaded
+        # trained: no longer what was loaded
+        model.loaded_as, model.config._name_or_path = {"name": None, "revision": None}, ""
     spine = backbone(model)
     del spine.latent_projector, spine.latent_token_id, model.latent_tags, model.config.litereason
     for module in (spine, model):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from litereason.errors import ConfigError
 from litereason.losses import next_token_loss
@@ -96,6 +96,11 @@ class ProjectorTrainer(Trainer):
                     "train='projector' needs a model with latent steps; attach them, or use "
                     "train='all'"
                 )
+            if not list(projector_of(model).parameters()):
+                raise ConfigError(
+                    "this model's projector has nothing to train (projector='identity'); use "
+                    "train='all', or another projector"
+                )
             model.requires_grad_(False)
             projector_of(model).requires_grad_(True)
         elif causal_lm(model) is model:
@@ -108,6 +113,7 @@ class ProjectorTrainer(Trainer):
 
         super().__init__(model, args, data_collator=collate, train_dataset=list(rows), **kwargs)  # pyright: ignore[reportArgumentType]
         self.skipped_steps = 0
+        self.add_callback(SkipNonFinite(self))
 
     def compute_loss(
         self,
@@ -121,16 +127,19 @@ class ProjectorTrainer(Trainer):
         loss = next_token_loss(self.accelerator.unwrap_model(model), **inputs) / count
         return (loss, {}) if return_outputs else loss
 
-    def training_step(
-        self, model: Any, inputs: Any, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        """As the Trainer's; a non-finite loss contributes no gradient and is counted."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            self.skipped_steps += 1
-            model.zero_grad()
-            return torch.zeros_like(loss)
-        return loss
+
+class SkipNonFinite(TrainerCallback):
+    """Skips an optimiser step whose gradients are not finite, and counts it."""
+
+    def __init__(self, trainer: ProjectorTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model: Any = self.trainer.model
+        norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+        if norms and not bool(torch.stack(norms).isfinite().all()):
+            self.trainer.skipped_steps += 1
+            model.zero_grad(set_to_none=True)  # an optimiser leaves alone what has no gradient
 
 
 def right_padded(batch: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:

@@ -237,6 +237,7 @@ def sft(config: SFTConfig) -> Path:
     use_our_callbacks(trainer, f"sft {config.name}", directory / "metrics.jsonl")
     trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
     result: dict[str, Any] = {"rows": len(rows), "skipped_steps": trainer.skipped_steps}
+    result["latents_out_of_range"] = latent.backbone(model).latents_out_of_range
     if held_out:
         result["held_out"] = held_out_losses(model, held_out, tokenizer.pad_token_id)
     files.write_json(directory / "summary.json", result)
