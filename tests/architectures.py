@@ -16,6 +16,7 @@ from litereason.model import constant_latents
 from litereason.projector import SwiGLU
 
 NEW = 24
+TAG = "<implicit_thought>3</implicit_thought>"
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -110,7 +111,7 @@ def make(family: str) -> tuple[Any, Any]:
 def prompts_of(tokenizer: Any) -> list[list[int]]:
     """Plain, with a finished thought, with a half-finished one, and ending in a tag."""
     word = tokenizer.convert_tokens_to_ids
-    tag, latent = word("<implicit_thought>3</implicit_thought>"), word("<|latent|>")
+    tag, latent = word(TAG), word("<|latent|>")
     return [
         [1, word(" w3"), word(" w4")],
         [1, word(" w5"), tag, latent, latent, latent, word(" w7"), word(" w8"), word(" w1")],

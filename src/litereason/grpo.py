@@ -18,7 +18,8 @@ from trl import GRPOConfig, GRPOTrainer
 from litereason.errors import ConfigError, DataError, RewardError
 from litereason.generation import read_completion
 from litereason.losses import completion_log_probs
-from litereason.model import backbone, causal_lm, constant_latents, has_latents
+from litereason.model import backbone, causal_lm, has_latents
+from litereason.policy_pass import completion_states
 from litereason.sampling import conversation, encode
 from litereason.sft import ProjectorConfig, ProjectorTrainer, mean_loss, refuse_checkpointing
 from litereason.tasks.base import Example, Task, score
@@ -172,19 +173,16 @@ class LatentGRPOTrainer(GRPOTrainer):
     ) -> Any:
         """Log-probabilities and entropies of the completions only, `(batch, logits_to_keep)`.
 
-        Latents are constants, and the latent id is outside the softmax, as in sampling.
+        Latents are constants, and the latent id is outside the softmax, as in sampling. A prompt that
+        several rows share is computed once.
         """
         log_probs, entropies = [], []
         policy = self.accelerator.unwrap_model(model)
         size = batch_size or len(input_ids)
         for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
-            with constant_latents(policy):
-                hidden = backbone(policy)(
-                    input_ids=ids, attention_mask=mask, use_cache=False
-                ).last_hidden_state
             found, entropy = completion_log_probs(
                 policy,
-                hidden[:, -logits_to_keep - 1 : -1],
+                completion_states(policy, ids, mask, logits_to_keep),
                 ids[:, -logits_to_keep:],
                 self.temperature,
                 self.latent_id,

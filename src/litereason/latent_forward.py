@@ -15,11 +15,11 @@ ordinary pass over the filled embeddings does the rest.
 import itertools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 
 from litereason.cache import hidden_states_of
 from litereason.errors import LatentError
@@ -27,6 +27,14 @@ from litereason.fill_plan import Counts, Group, plan
 
 # RMS norms square their input in float32: what is larger than this becomes infinite, then zero.
 LARGEST = 1e15
+
+
+class Prefix(NamedTuple):
+    """What stands before the positions of a group: cache, mask `(batch, past)`, last state."""
+
+    cache: Cache
+    mask: Tensor
+    last: Tensor | None = None
 
 
 def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwargs: Any) -> Any:
@@ -56,7 +64,8 @@ def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwarg
     if model.latent_gradients or not torch.is_grad_enabled():
         return fill(model, base, ids, latent, mask, positions, kwargs)
     with torch.no_grad():
-        output = fill(model, base, ids, latent, mask, positions, kwargs, tails=False)
+        tails = not bool(latent.any())  # slots under padding only
+        output = fill(model, base, ids, latent, mask, positions, kwargs, tails)
         latents = put_latents(model, embed(model, ids), latent, output.last_hidden_state.roll(1, 1))
     return base(
         inputs_embeds=torch.where(latent[..., None], latents, embed(model, ids)),
@@ -132,7 +141,7 @@ def fill(
         found = embeds.new_zeros(len(rows), *embeds.shape[1:])
         if passes:
             columns = [list(itertools.accumulate(stretches[i], initial=firsts[i])) for i in rows]
-            found, output = _fill_group(
+            found, output = fill_group(
                 model, base, embeds[chosen], positions[chosen], columns, passes, kwargs
             )
         hidden.append(found)
@@ -159,7 +168,7 @@ def _plan(model: Any, stretches: list[list[int]], device: str) -> list[Group]:
     return plan(stretches, device, aligned=has_sliding_window(model), prefix_apart=apart)
 
 
-def _fill_group(
+def fill_group(
     model: Any,
     base: Callable[..., Any],
     embeds: Tensor,
@@ -167,6 +176,7 @@ def _fill_group(
     columns: list[list[int]],
     passes: Counts,
     kwargs: dict[str, Any],
+    prefix: Prefix | None = None,
 ) -> tuple[Tensor, Any]:
     """(last hidden states `(batch, length, width)`, last output) of rows that run together.
 
@@ -175,12 +185,13 @@ def _fill_group(
         positions: `(batch, length)`.
         columns: of every row, where it starts, then its slots, then where it ends.
         passes: positions of every row in every pass.
+        prefix: what stands before, if anything does.
     """
     batch, length, width = embeds.shape
     device = embeds.device
-    cache = DynamicCache(config=model.config)
-    seen = torch.zeros(batch, 0, dtype=torch.long, device=device)
-    state: Tensor | None = None
+    cache, seen, state = prefix or Prefix(
+        DynamicCache(config=model.config), torch.zeros(batch, 0, dtype=torch.long, device=device)
+    )
     slots = [set(row[1:]) for row in columns]
     at = [row[0] for row in columns]
     places, pieces = [], []

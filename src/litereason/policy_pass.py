@@ -1,0 +1,120 @@
+"""The states that predict a batch of completions, each prompt computed once.
+
+In RL many completions share a prompt, and on narrative tasks the prompt is nearly all of the text. Its
+keys and values are computed once, repeated for the completions, and gradients flow back through them:
+exact, whatever the rows' order, for groups whole or split over batches. Latents are constants here.
+"""
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache
+
+from litereason import latent_forward
+from litereason.fill_plan import plan
+from litereason.model import backbone, constant_latents, has_latents
+
+
+def completion_states(model: Any, input_ids: Tensor, attention_mask: Tensor, keep: int) -> Tensor:
+    """States that predict the last `keep` ids, `(batch, keep, hidden_size)`.
+
+    Args:
+        input_ids, attention_mask: `(batch, length)`: prompts padded on the left, completions of `keep`
+            positions padded on the right.
+    """
+    spine = backbone(model)
+    start = input_ids.shape[1] - keep
+    ids, mask = input_ids[:, :start], attention_mask[:, :start]
+    _, group = torch.unique(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
+    first = [int((group == k).nonzero()[0, 0]) for k in range(int(group.max()) + 1)]
+    if len(first) == len(ids) or not _can_share(model, ids):
+        with constant_latents(model):
+            output = spine(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        return output.last_hidden_state[:, -keep - 1 : -1]
+    blank = int((mask[first] == 0).long().cumprod(1).sum(1).min())  # columns of padding only
+    ids, mask = ids[:, blank:], attention_mask[:, blank:]
+    past = ids.shape[1]
+    positions = (mask.long().cumsum(1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    prefix = spine(
+        input_ids=ids[first],
+        attention_mask=mask[first][:, :past],
+        position_ids=positions[first][:, :past],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    last = prefix[:, -1:][group]
+    cache.batch_select_indices(group)
+    new = input_ids[:, start:]
+    embeds = latent_forward.embed(spine, new)
+    if has_latents(model):
+        latent = (new == spine.latent_token_id) & (mask[:, past:] == 1)
+        if bool(latent.any()):
+            with torch.no_grad():
+                embeds_found = _fill_after(spine, embeds, latent, mask, positions, cache, last)
+            embeds = torch.where(latent[..., None], embeds_found, embeds)
+    hidden = spine(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        position_ids=positions[:, past:],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return torch.cat([last, hidden[:, :-1]], 1)
+
+
+def _can_share(model: Any, prompts: Tensor) -> bool:
+    """Whether prompts can go through the cache with gradients."""
+    spine = backbone(model)
+    if getattr(spine, "gradient_checkpointing", False) and model.training:
+        return False  # it drops the cache
+    return not (has_latents(model) and bool((prompts == spine.latent_token_id).any()))
+
+
+def _fill_after(
+    spine: Any,
+    embeds: Tensor,
+    latent: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    cache: Cache,
+    last: Tensor,
+) -> Tensor:
+    """`embeds` of completions `(batch, keep, width)` with the latents at `latent` put in."""
+    past = mask.shape[1] - embeds.shape[1]
+    columns, stretches = [], []
+    for row in latent:
+        cuts = [0, *row.nonzero()[:, 0].tolist()]
+        columns.append(cuts)
+        stretches.append([b - a for a, b in itertools.pairwise(cuts) if b > a])
+    aligned = latent_forward.has_sliding_window(spine)
+    hidden = torch.zeros_like(embeds)
+    for rows, passes in plan(stretches, embeds.device.type, aligned):
+        if not passes:
+            continue
+        chosen = torch.tensor(rows, device=embeds.device)
+        hidden[chosen], _ = latent_forward.fill_group(
+            spine,
+            spine,
+            embeds[chosen],
+            positions[chosen][:, past:],
+            [columns[i] for i in rows],
+            passes,
+            {},
+            prefix=latent_forward.Prefix(
+                _detached(cache, chosen), mask[chosen][:, :past], last[chosen]
+            ),
+        )
+    return latent_forward.put_latents(spine, embeds, latent, torch.cat([last, hidden[:, :-1]], 1))
+
+
+def _detached(cache: Cache, rows: Tensor) -> Cache:
+    """A copy of some rows of a cache, outside the graph."""
+    twin: Any = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in twin.layers]
+    for layer in twin.layers:
+        layer.keys, layer.values = layer.keys[rows].detach(), layer.values[rows].detach()
+    return twin

@@ -1,0 +1,95 @@
+"""A group's prompt computed once: the same states and gradients as the whole batch."""
+
+import pytest
+import torch
+
+import architectures
+import litereason
+import naive
+from conftest import random_llama
+from litereason import fill_plan
+from litereason.model import backbone, constant_latents, has_latents
+from litereason.policy_pass import completion_states
+
+ROWS = [(0, 5), (1, 9), (0, 12), (2, 7), (1, 3), (0, 12), (2, 12)]  # (prompt, new ids), shuffled
+
+
+def batch_of(model, tokenizer, rows=ROWS):
+    """Prompts padded on the left, greedy completions of uneven length on the right."""
+    prompts = [p for k, p in enumerate(architectures.prompts_of(tokenizer)) if k in (0, 3)]
+    prompts.append(prompts[0] * 3)
+    latent = tokenizer.convert_tokens_to_ids("<|latent|>")
+    made = []
+    for k, new in rows:
+        torch.manual_seed(new + k)
+        start = prompts[k] + torch.randint(5, 25, (1,)).tolist() * (k != 1)
+        made.append(start[len(prompts[k]) :] + naive.greedy(model, tokenizer, start, new))
+    width, keep = max(map(len, prompts)), max(map(len, made))
+    ids = torch.zeros(len(rows), width + keep, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, ((k, _), new) in enumerate(zip(rows, made, strict=True)):
+        text = prompts[k] + new
+        ids[row, width - len(prompts[k]) : width + len(new)] = torch.tensor(text)
+        mask[row, width - len(prompts[k]) : width + len(new)] = 1
+    return ids, mask, keep, latent
+
+
+def whole(model, ids, mask, keep):
+    with constant_latents(model):
+        output = backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)
+    return output.last_hidden_state[:, -keep - 1 : -1]
+
+
+@pytest.mark.parametrize("price", [0, 24, 10**6])
+@pytest.mark.parametrize("family", ["Llama", "GPT-NeoX", "Mistral", "Gemma 3 (text)", "OPT"])
+def test_states_and_gradients_equal_the_whole_batch(family, monkeypatch, price):
+    monkeypatch.setitem(fill_plan.PASS_COST, "cpu", price)
+    model, tokenizer = architectures.make(family)
+    ids, mask, keep, latent = batch_of(model, tokenizer)
+    assert int(((ids == latent) & (mask == 1)).sum()) > 5
+    real = mask[:, -keep:].bool()
+    model.latent_projector.requires_grad_(False)
+    weights = torch.randn(int(real.sum()), model.config.hidden_size, dtype=torch.float64)
+    found = []
+    for states in (completion_states, whole):
+        output = states(model, ids, mask, keep)[real]
+        (output * weights).sum().backward()
+        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        found.append((output.detach(), gradients))
+        model.zero_grad()
+    (output, gradients), (wanted, expected) = found
+    # families that compute norms in float32 resolve no more
+    torch.testing.assert_close(output, wanted, rtol=1e-6, atol=1e-6)
+    assert gradients.keys() == expected.keys() and len(gradients) > 10
+    for name, value in expected.items():
+        assert (gradients[name] - value).abs().max() < 1e-5 * value.abs().max() + 1e-12, name
+
+
+def test_a_prompt_is_computed_once(latent_llama, words, monkeypatch):
+    ids, mask, keep, _ = batch_of(latent_llama, words)
+    seen = []
+    spine = backbone(latent_llama)
+    handle = spine.norm.register_forward_hook(lambda m, i, o: seen.append(o.shape[:2].numel()))
+    with torch.no_grad():
+        completion_states(latent_llama, ids, mask, keep)
+    handle.remove()
+    assert seen[0] == 3 * (ids.shape[1] - keep)  # three prompts
+    assert seen[-1] == len(ids) * keep
+
+
+@pytest.mark.parametrize("case", ["plain model", "thoughts in the prompt", "all different"])
+def test_other_batches(words, case):
+    model = random_llama(words)
+    if case != "plain model":
+        litereason.attach(model, words)
+    helper = litereason.attach(random_llama(words), words)
+    ids, mask, keep, latent = batch_of(helper, words, ROWS[:2] if case == "all different" else ROWS)
+    if case == "thoughts in the prompt":
+        place = ids.shape[1] - keep - 3
+        ids[:, place - 1], ids[:, place] = words.convert_tokens_to_ids(architectures.TAG), latent
+        mask[:, place - 2 : place + 3] = 1
+    found = completion_states(model, ids, mask, keep)
+    real = mask[:, -keep:].bool()
+    wanted = whole(model, ids, mask, keep)
+    assert has_latents(model) == (case != "plain model")
+    torch.testing.assert_close(found[real], wanted[real], rtol=1e-5, atol=1e-5)
