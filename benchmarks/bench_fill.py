@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness import Pairs, interleaved, plain_and_latent, report_pairs, text_ids
+from harness import as_rates, interleaved, plain_and_latent, report_pairs, text_ids
 from litereason.losses import head, next_token_loss
 
 ROWS, LENGTH, THOUGHTS, STEPS, FIRST = 8, 512, 3, 3, 48
@@ -58,18 +58,6 @@ def naive_inputs(model, ids: Tensor) -> Tensor:
     return inputs
 
 
-def rows_a_second(pairs: Pairs) -> Pairs:
-    """Rates from times, where ours is the time of ROWS rows and the other's that of one."""
-    return Pairs(
-        ratio=ROWS / pairs.ratio,
-        ours=ROWS / pairs.ours,
-        other=1 / pairs.other,
-        low=ROWS / pairs.high,
-        high=ROWS / pairs.low,
-        n=pairs.n,
-    )
-
-
 def prepared() -> tuple[Any, Any, Tensor, Tensor, Tensor]:
     """Plain and latent model, frozen but for the projector; text, the same with slots, and labels."""
     plain, model, tokenizer = plain_and_latent()
@@ -109,7 +97,7 @@ def main() -> None:
     torch.testing.assert_close(losses["fill"], losses["naive"], rtol=1e-4, atol=1e-4)
     pairs = interleaved(fill, limit, 3)
     report_pairs("fill, to the limit", "one parallel pass", pairs, "<= 1.5")
-    rates = rows_a_second(interleaved(fill, naive, 3, warm_up=0))
+    rates = as_rates(interleaved(fill, naive, 3, warm_up=0), ROWS, 1)
     report_pairs("fill, to the naive way", "prefix again a step", rates, ">= 4", UNIT)
 
 

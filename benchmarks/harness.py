@@ -80,6 +80,19 @@ def interleaved(
     )
 
 
+def as_rates(pairs: Pairs, ours: float = 1, other: float = 1) -> Pairs:
+    """Rates from times, where one run of ours (of the other) does so much."""
+    share = ours / other
+    return Pairs(
+        ratio=share / pairs.ratio,
+        ours=ours / pairs.ours,
+        other=other / pairs.other,
+        low=share / pairs.high,
+        high=share / pairs.low,
+        n=pairs.n,
+    )
+
+
 def holds(ratio: float, goal: str) -> bool:
     """Whether `ratio` meets a goal such as `<= 1.05`."""
     found = re.fullmatch(r"(<=|>=)\s*([0-9.]+)", goal)
@@ -157,5 +170,6 @@ def text_ids(tokenizer: Any, rows: int, length: int) -> Any:
 
     words = STORY.split()
     starts = [k * len(words) // max(rows, 1) for k in range(rows)]
-    texts = [" ".join(words[s:] + words + words) for s in starts]
+    again = 1 + length // len(words)  # a word has at least one token
+    texts = [" ".join(words[s:] + words * again) for s in starts]
     return torch.tensor([tokenizer(t, add_special_tokens=False).input_ids[:length] for t in texts])
