@@ -184,3 +184,20 @@ def test_plain_transformers_opens_the_checkpoint(latent_llama, words, tmp_path):
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float64)
     ids = torch.tensor([[1, 8, 9, 10]])
     assert torch.equal(plain(ids).logits, latent_llama(ids).logits)
+
+
+@pytest.mark.parametrize("mode", ["cache", "no cache", "constant"])
+def test_slots_under_padding_are_nobodys(latent_llama, words, mode):
+    latent = latent_llama.latent_config.latent_token_id
+    ids = torch.tensor([[latent, latent, 1, 8, 9], [1, 8, 9, 10, 11]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    if mode == "constant":
+        with constant_latents(latent_llama):
+            logits = latent_llama(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    else:
+        with torch.set_grad_enabled(mode != "cache"):
+            logits = latent_llama(
+                input_ids=ids, attention_mask=mask, use_cache=mode == "cache"
+            ).logits
+    alone = latent_llama(input_ids=ids[:1, 2:]).logits
+    torch.testing.assert_close(logits[0, 2:], alone[0], rtol=1e-5, atol=1e-5)

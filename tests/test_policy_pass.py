@@ -93,3 +93,15 @@ def test_other_batches(words, case):
     wanted = whole(model, ids, mask, keep)
     assert has_latents(model) == (case != "plain model")
     torch.testing.assert_close(found[real], wanted[real], rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_checkpointing_goes_the_plain_way(words):
+    """It drops the cache that a shared prompt is kept in."""
+    model = random_llama(words).train()
+    helper = litereason.attach(random_llama(words), words)
+    ids, mask, keep, _ = batch_of(helper, words)
+    real = mask[:, -keep:].bool()
+    wanted = whole(model, ids, mask, keep)[real]
+    model.gradient_checkpointing_enable()
+    found = completion_states(model, ids, mask, keep)[real]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
