@@ -54,6 +54,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "Phi-3": ("Phi3", SHAPE, "fused projections"),
     "GPT-2": ("GPT2LMHead", GPT | {"n_positions": 128}, "learned positions"),
+    "GPT-Neo": (
+        "GPTNeo",
+        {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 48}
+        | {"attention_types": [[["global", "local"], 1]], "window_size": 6},
+        "learned positions, local layers",
+    ),
     "GPT-NeoX": ("GPTNeoX", NEOX, "parallel blocks"),
     "OLMo 2": ("Olmo2", SHAPE, ""),
     "Granite": (
@@ -70,6 +76,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
         "OPT",
         SHAPE | {"ffn_dim": 48, "word_embed_proj_dim": 32},
         "learned positions",
+    ),
+    "Falcon": ("Falcon", NEOX | {"new_decoder_architecture": True}, "parallel blocks"),
+    "Phi": ("Phi", SHAPE, "parallel blocks"),
+    "Llama 4 (text)": (
+        "Llama4",
+        SHAPE | {"num_local_experts": 4, "intermediate_size_mlp": 48, "attention_chunk_size": 64},
+        "mixture of experts, layers without positions",
     ),
     "gpt-oss": (
         "GptOss",

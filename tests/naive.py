@@ -8,6 +8,8 @@ import re
 import torch
 from torch import Tensor
 
+from litereason.model import backbone
+
 TAG = re.compile(r"<implicit_thought>\s*([0-9]+)\s*</implicit_thought>\Z")
 
 
@@ -25,7 +27,7 @@ def inputs_of(model, ids: list[int]) -> Tensor:
 
 def hidden_of(model, inputs: Tensor) -> Tensor:
     """Last hidden states `(length, width)` of input embeddings, in one uncached pass."""
-    return model.get_decoder()(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
+    return backbone(model)(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
 
 
 def log_probs_of(model, ids: list[int]) -> Tensor:

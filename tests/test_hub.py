@@ -22,7 +22,7 @@ litereason.attach(model, tokenizer)
 torch.nn.init.normal_(model.latent_projector.layers[0].up_proj.weight)
 litereason.save(model, sys.argv[1] + "/full", max_shard_size="20KB")
 litereason.save(model, sys.argv[1] + "/projector", projector_only=True)
-ids = torch.tensor([[1, 8, 44, 4, 4, 9]])
+ids = torch.tensor([[1, 8, 37, 4, 4, 9]])
 for name in ("org/full", "org/projector"):
     again, _ = litereason.load(name)
     assert torch.equal(again(ids).logits, model(ids).logits), name

@@ -8,7 +8,7 @@ from conftest import random_llama
 from litereason.errors import ConfigError
 from litereason.sft import ProjectorConfig, ProjectorTrainer
 
-ROWS = [{"input_ids": [1, 8, 41, 4, 4, 9 + k], "labels": [-100] * 5 + [9 + k]} for k in range(4)]
+ROWS = [{"input_ids": [1, 8, 37, 4, 4, 9 + k], "labels": [-100] * 5 + [9 + k]} for k in range(4)]
 
 
 class Spoiled(ProjectorTrainer):

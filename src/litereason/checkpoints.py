@@ -42,6 +42,8 @@ from litereason.tags import Tags
 SETTINGS = "litereason.json"
 WEIGHTS = "projector.safetensors"
 ADAPTER = "adapter_config.json"
+# What transformers raises on files that are missing, cut or hold something else.
+BROKEN = (OSError, ValueError, TypeError, AttributeError, KeyError)
 
 
 def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tuple[Any, Any]:
@@ -68,7 +70,7 @@ def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tup
     try:
         config = AutoConfig.from_pretrained(name, **where)
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **where)
-    except (OSError, ValueError) as error:
+    except BROKEN as error:
         raise ModelError(f"cannot load a model from {name!r}: {error}") from error
     if tokenizer.pad_token is None:  # Llama 3, GPT-2: padding is masked, so any token serves
         tokenizer.pad_token = tokenizer.eos_token
@@ -83,7 +85,11 @@ def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tup
     check_match(model, tokenizer)
     _check_latent_token(tokenizer, model.latent_config, name)
     if lost := [key for key in report["missing_keys"] if "latent_projector" in key]:
-        raise ModelError(f"{name!r} names a projector but lacks its weights, e.g. {lost[0]!r}")
+        raise ModelError(
+            f"{name!r} names a projector but lacks its weights, e.g. {lost[0]!r}. Was it loaded and saved "
+            "by plain transformers? Then take 'litereason' out of its config.json, or use "
+            "litereason.load and litereason.save"
+        )
     if more := [key for key in report["unexpected_keys"] if "latent_projector" in key]:
         raise ModelError(f"{name!r} holds more of a projector than its config names: {more[0]!r}")
     model.latent_tags = Tags(tokenizer, model.latent_config)
@@ -125,6 +131,7 @@ def save(
         _check_base_untouched(model, projector_only)
     elif projector_only:
         raise ModelError("projector_only=True needs a model with latent steps; attach them first")
+    _check_target(Path(path), model, projector_only)
     tokenizer = tokenizer or model.latent_tags.tokenizer
     peft = causal_lm(model) is not model
     with files.new_directory(path) as partial:
@@ -138,6 +145,22 @@ def save(
         if has_latents(model):
             (partial / "README.md").write_text(model_card.text(model), encoding="utf-8")
     return Path(path)
+
+
+def _check_target(path: Path, model: Any, projector_only: bool) -> None:
+    """Raise `ModelError` where writing would take away something that is not an older checkpoint."""
+    if path.is_file():
+        raise ModelError(f"{str(path)!r} is a file; name a directory to save to")
+    marks = ("config.json", SETTINGS, ADAPTER)
+    if path.is_dir() and any(path.iterdir()) and not any((path / m).is_file() for m in marks):
+        raise ModelError(
+            f"{str(path)!r} holds files but no checkpoint, and saving replaces the directory; name another"
+        )
+    small = projector_only or causal_lm(model) is not model
+    if small and has_latents(model):
+        base = (causal_lm(model).latent_config.base or {}).get("name")
+        if base and path.resolve() == Path(base).resolve():
+            raise ModelError(f"{str(path)!r} is the base itself, which would be lost; name another")
 
 
 def _projector_state(model: Any) -> dict[str, Any]:
@@ -219,7 +242,7 @@ def _load_on_base(
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
-    except (OSError, ValueError) as error:
+    except BROKEN as error:
         raise ModelError(f"cannot load the tokenizer of {str(directory)!r}: {error}") from error
     _check_latent_token(tokenizer, config, str(directory))
     projector = build_projector(config.projector, model, config.depth)
@@ -232,6 +255,8 @@ def _load_on_base(
     model.config.litereason = config.to_dict()
     install(model, config, projector.to(model.device))
     model.latent_tags = Tags(tokenizer, config)
+    if (directory / "adapter_model.safetensors").is_file() and not (directory / ADAPTER).is_file():
+        raise ModelError(f"{str(directory)!r} holds an adapter's weights but no {ADAPTER}")
     if (directory / ADAPTER).is_file():
         peft = need("peft", "peft")
         try:
@@ -254,7 +279,8 @@ def _from_pretrained(kind: Any, name: str, config: Any, kwargs: dict[str, Any]) 
 
 
 def _check_latent_token(tokenizer: Any, config: LatentConfig, name: str) -> None:
-    if tokenizer.convert_tokens_to_ids(config.latent_token) != config.latent_token_id:
+    token = config.latent_token
+    if token is None or tokenizer.convert_tokens_to_ids(token) != config.latent_token_id:
         raise ModelError(
             f"the tokenizer beside {name!r} does not have {config.latent_token!r} at id "
             f"{config.latent_token_id}; use the one that was saved with the model"

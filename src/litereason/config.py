@@ -34,6 +34,14 @@ class LatentConfig:
     base: dict[str, str | None] | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in (
+            ("projector", str),
+            ("depth", int),
+            ("tag", str),
+            ("max_latent_steps", int),
+        ):
+            if type(value := getattr(self, name)) is not kind:
+                raise ConfigError(f"{name} is {value!r}; expected {kind.__name__}")
         if self.depth < 1:
             raise ConfigError(f"depth is {self.depth}; expected an integer of at least 1")
         if self.max_latent_steps < 1:
@@ -56,6 +64,8 @@ class LatentConfig:
         Raises:
             ConfigError: a key that no `LatentConfig` field has.
         """
+        if not isinstance(data, dict):
+            raise ConfigError(f"the latent settings are {data!r}; expected a mapping")
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ConfigError(

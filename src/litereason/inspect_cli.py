@@ -12,11 +12,10 @@ from rich.table import Table
 
 from litereason import files
 from litereason.errors import ConfigError, DataError
-from litereason.generation import read_completion
 from litereason.inspection import LatentStep, Skipped, inspect_latents, skipped_probability
 from litereason.sampling import SamplingConfig, check_lengths, encode, generate_batch
 from litereason.stages import ModelOnTask, option, read_traces
-from litereason.streaming import DOT
+from litereason.streaming import dotted
 from litereason.traces import MAX_PROMPTED_STEPS, replaceable, split_sentences
 
 
@@ -104,7 +103,7 @@ def _answer(model: Any, tokenizer: Any, config: InspectConfig, prompt: str) -> S
                 "--skipped needs a --prefix that ends with the tag that stands for it"
             )
         skipped = skipped_probability(model, ids, config.skipped)
-    return Seen(_dotted(model, ids[len(head) :]), steps, config.skipped, skipped)
+    return Seen(dotted(model, ids[len(head) :]), steps, config.skipped, skipped)
 
 
 def _skip_one(
@@ -131,14 +130,7 @@ def _skip_one(
     ids = tags.expand(head + start)
     check_lengths(model, ["a trace"], [ids], tokens)
     found = [s for s in inspect_latents(model, ids, config.top) if s.position >= len(head)]
-    return Seen(
-        _dotted(model, ids[len(head) :]), found, core, skipped_probability(model, ids, core)
-    )
-
-
-def _dotted(model: Any, ids: list[int]) -> str:
-    spans = read_completion(ids, model.latent_tags.tokenizer, model.latent_tags).spans
-    return "".join(DOT * len(s.ids) if s.kind == "latent" else s.text for s in spans)
+    return Seen(dotted(model, ids[len(head) :]), found, core, skipped_probability(model, ids, core))
 
 
 def show(seen: Seen, console: Console) -> None:

@@ -156,9 +156,9 @@ def _cosines(lm: Any, latents: Tensor) -> Tensor:
 
 def _top(lm: Any, scores: Tensor, count: int) -> tuple[Scored, ...]:
     """The highest scores with their tokens as text."""
-    known = scores[: len(lm.latent_tags.tokenizer)]
-    best = known.topk(min(count, len(known)))
-    decode = lm.latent_tags.tokenizer.decode
-    return tuple(
-        (decode([i]), float(v)) for i, v in zip(best.indices.tolist(), best.values, strict=True)
-    )
+    tags = lm.latent_tags
+    known = scores[: len(tags.tokenizer)]
+    best = known.topk(min(count + 1, len(known)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    found = [(tags.tokenizer.decode([i]), v) for i, v in pairs if i != tags.latent_token_id]
+    return tuple(found[:count])

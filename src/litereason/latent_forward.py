@@ -266,6 +266,8 @@ def has_sliding_window(model: Any) -> bool:
     types = getattr(config, "layer_types", None) or []
     if any(kind != "full_attention" for kind in types):
         return True
+    if "local" in (getattr(config, "attention_layers", None) or []):  # GPT-Neo
+        return True
     return not types and getattr(config, "sliding_window", None) is not None
 
 

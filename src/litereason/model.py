@@ -13,8 +13,11 @@ and read, in `checkpoints.py`; how they are trained, in `sft.py` and `grpo.py`.
 import contextlib
 import dataclasses
 import functools
+import inspect
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,11 +34,26 @@ from litereason.projector import Projector, build_projector
 from litereason.tags import Tags
 
 LATENT_TOKEN = "<|latent|>"
+# Backbones that take no position_ids but read positions off the attention mask, so that all is well.
+FROM_MASK = ("BloomModel",)
 # Tokens that published tokenizers reserve and nobody writes; the first that exists is used.
 RESERVED = re.compile(r"<\|?(latent|reserved_special_token_\d+|unused_?\d+|empty_output)\|?>")
 
 
-class LatentBackbone:
+class Pickled:
+    """Classes made at run time are found again when a model is unpickled or copied."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        mixin, base = type(self).__bases__
+        return _blank, (base, mixin), self.__dict__
+
+
+def _blank(base: type, mixin: type) -> Any:
+    made: Any = with_latents(base, mixin)
+    return made.__new__(made)
+
+
+class LatentBackbone(Pickled):
     """Mixin over a backbone: `forward` fills latent slots. Installed by `attach` or `load`."""
 
     latent_token_id: int
@@ -49,7 +67,7 @@ class LatentBackbone:
         if input_ids is None:
             return base(**kwargs)
         cache: Any = kwargs.get("past_key_values")
-        check_cache(cache)
+        check_cache(cache, self)
         if is_static(cache) and kwargs.get("attention_mask") is None:
             # `generate` leaves out a mask of ones; without one, unused places would be attended to
             seen = input_ids.shape[1] + int(cache.get_seq_length())
@@ -79,7 +97,7 @@ class LatentBackbone:
         return base(**{**kwargs, "inputs_embeds": embeds})
 
 
-class LatentCausalLM:
+class LatentCausalLM(Pickled):
     """Mixin over a causal LM: `generate` interleaves latent and discrete steps."""
 
     latent_tags: Tags
@@ -120,6 +138,13 @@ class LatentCausalLM:
             LatentError: `inputs_embeds`, or a prompt with latent slots that no tag announces.
         """
         tags, steps = self.latent_tags, max_latent_steps
+        for name, value, kind in (
+            ("latent", latent, bool),
+            ("max_latent_steps", steps, int),
+            ("max_thoughts", max_thoughts, int),
+        ):
+            if value is not None and type(value) is not kind:
+                raise ConfigError(f"{name} is {value!r}; expected {kind.__name__}")
         if steps is not None and not 1 <= steps <= tags.max_latent_steps:
             raise ConfigError(
                 f"max_latent_steps is {steps}; expected 1 to {tags.max_latent_steps}, the model's own "
@@ -147,6 +172,13 @@ class LatentCausalLM:
             beams=(kwargs.get("num_beams") or settings.num_beams or 1) > 1,
         )
         return super().generate(inputs, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """Not with latent steps: it keeps its own cache and samples by its own rules."""
+        raise LatentError(
+            "continuous batching (generate_batch) takes no latent steps; use generate(), or "
+            "litereason.detach(model) first"
+        )
 
     def prepare_inputs_for_generation(
         self, input_ids: Any, past_key_values: Any = None, **kwargs: Any
@@ -205,7 +237,10 @@ def attach(model: Any, tokenizer: Any, config: LatentConfig | None = None) -> An
 
 def _identity(model: Any) -> dict[str, str | None]:
     """Name, revision and fingerprint of a plain model."""
-    origin = {"name": model.config._name_or_path or None, "revision": None}
+    name = model.config._name_or_path or None
+    if name and Path(name).is_dir():
+        name = str(Path(name).resolve())
+    origin = {"name": name, "revision": None}
     return {**getattr(model, "loaded_as", origin), **fingerprint(model)}
 
 
@@ -253,7 +288,9 @@ def causal_lm(model: Any) -> Any:
 
 def backbone(model: Any) -> Any:
     """The transformer under the LM head that reads the ids (`LlamaModel`, `OPTDecoder`...)."""
-    return causal_lm(model).get_decoder()
+    inner = causal_lm(model)
+    spine = inner.get_decoder()
+    return getattr(inner, "model", inner) if spine is inner else spine  # Llama 4
 
 
 def projector_of(model: Any) -> Any:
@@ -307,16 +344,35 @@ def check_architecture(model: Any) -> None:
             f"{name} has {found}: its state is not a KV cache alone, so it cannot be cut at latent "
             "slots, repeated and cropped exactly. Use a model whose layers are all attention"
         )
-    if not _calls_backbone_with_ids(model):
+    spine = backbone(model)
+    kind = type(spine).__name__
+    if not isinstance(spine, PreTrainedModel) or not _calls_backbone_with_ids(model):
         raise ModelError(
-            f"{name} does not pass token ids to its {type(backbone(model)).__name__}, where latent "
-            "steps are put in. Use a causal LM of text (for a multimodal model, its text model)"
+            f"{name} does not pass token ids to its {kind}, where latent steps are put in. Use a causal "
+            "LM of text (for a multimodal model, its text model)"
+        )
+    takes = inspect.signature(spine.forward).parameters
+    if "past_key_values" not in takes or not hasattr(config, "use_cache"):
+        raise ModelError(f"{name} has no KV cache, which latent steps go on from")
+    # A pass over some rows' positions must be able to say where they stand.
+    source = sys.modules[type(spine).__module__]
+    counts_itself = any("create_position_ids_from_input_ids" in vars(c) for c in _names(source))
+    if ("position_ids" not in takes and kind not in FROM_MASK) or counts_itself:
+        raise ModelError(
+            f"{name} counts positions by itself, from the cache or from padding: they would be wrong where "
+            "rows of a batch think at different times. Use a model whose positions can be given "
+            "(position_ids)"
         )
     if getattr(config, "hidden_size_per_layer_input", None):
         raise ModelError(
             f"{name} reads the token ids again in every layer (per-layer embeddings), where a latent "
             "has none. Use a model without them"
         )
+
+
+def _names(module: Any) -> list[Any]:
+    """A module, and the classes it defines."""
+    return [module, *(c for c in vars(module).values() if isinstance(c, type))]
 
 
 class _Reached(Exception):
@@ -338,7 +394,8 @@ def _calls_backbone_with_ids(model: Any) -> bool:
             model(input_ids=ids)
     finally:
         handle.remove()
-    return bool(found) and found[0] is not None
+    entered = found[0] if found else None
+    return isinstance(entered, torch.Tensor) and torch.equal(entered, ids)
 
 
 def check_not_quantized(model: Any, projector: str) -> None:
@@ -352,12 +409,24 @@ def check_not_quantized(model: Any, projector: str) -> None:
         )
 
 
-def check_cache(cache: Any) -> None:
-    """Raise `LatentError` if a KV cache has positions whose last hidden states it does not hold."""
+def check_cache(cache: Any, spine: Any) -> None:
+    """Raise `LatentError` if a KV cache was filled by another model, or without latent steps."""
     if cache is None or not len(cache.layers):
         return
     past = int(cache.get_seq_length())
-    if past and (held := hidden_states_of(cache).get_seq_length()) != past:
+    if not past:
+        return
+    layer = hidden_states_of(cache)
+    layers, width = spine.config.num_hidden_layers, spine.config.hidden_size
+    if layer.keys is not None and (cache.layers.index(layer), layer.keys.shape[-1]) != (
+        layers,
+        width,
+    ):
+        raise LatentError(
+            f"the KV cache was filled by another model: it has {cache.layers.index(layer)} layers of width "
+            f"{layer.keys.shape[-1]}, this model {layers} of width {width}"
+        )
+    if (held := layer.get_seq_length()) != past:
         raise LatentError(
             f"the KV cache holds {past} positions but the last hidden states of {held}: it was filled "
             "by a model without latent steps. Fill it with this model, or pass none"

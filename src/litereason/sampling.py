@@ -43,7 +43,7 @@ class SamplingConfig:
             raise ConfigError(f"--max_thoughts is {self.max_thoughts}; expected 0 or more")
         if self.max_latent_steps is not None and self.max_latent_steps < 1:
             raise ConfigError(f"--max_latent_steps is {self.max_latent_steps}; expected 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        if not self.temperature >= 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ConfigError(
                 f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}; expected "
                 "temperature >= 0, top_p above 0 and at most 1, top_k >= 0"

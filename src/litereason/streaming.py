@@ -1,6 +1,7 @@
 """A completion as it is made: text to the terminal, a dot for every latent step."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import torch
@@ -10,6 +11,7 @@ from litereason import checkpoints
 from litereason import model as latent
 from litereason.config import LatentConfig
 from litereason.errors import ConfigError
+from litereason.generation import read_completion
 from litereason.sampling import SamplingConfig, check_lengths, encode
 from litereason.tags import Tags
 
@@ -53,6 +55,12 @@ class LatentStreamer(TextStreamer):
         print(file=self.out)
 
 
+def dotted(model: Any, ids: Sequence[int]) -> str:
+    """The text of `ids`, a dot for each latent step."""
+    spans = read_completion(ids, model.latent_tags.tokenizer, model.latent_tags).spans
+    return "".join(DOT * len(s.ids) if s.kind == "latent" else s.text for s in spans)
+
+
 def stream(
     model: str,
     prompt: str,
@@ -87,13 +95,15 @@ def stream(
     if not latent.has_latents(lm):
         lm = latent.attach(lm, tokenizer, LatentConfig(projector="rms"))  # untrained, but in range
     start = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []
-    ids = lm.latent_tags.expand(encode(tokenizer, prompt, lm.latent_tags) + start)
+    head = encode(tokenizer, prompt, lm.latent_tags)
+    ids = lm.latent_tags.expand(head + start)
+    lm.latent_tags.check(ids, "--prefix")
     check_lengths(lm, ["--prompt"], [ids], max_new_tokens)
     draw: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         draw = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     torch.manual_seed(seed)
-    print(prefix, end="", flush=True)
+    print(dotted(lm, ids[len(head) :]), end="", flush=True)
     lm.generate(
         input_ids=torch.tensor([ids], device=lm.device),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=lm.device),
