@@ -59,7 +59,7 @@ class Scale:
     test_items: int
 
 
-FULL = Scale(Lessons(), 600, 80, 51, 18, 500)
+FULL = Scale(Lessons(), 600, 80, 45, 18, 500)
 QUICK = Scale(Lessons(steps=60, curriculum=40, hasty_steps=10), 40, 10, 3, 2, 60)
 
 
