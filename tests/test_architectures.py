@@ -17,7 +17,7 @@ def test_family_equals_the_naive_loop(family):
     assert found["latent_steps"] >= 5
     # Norms and softmax compute in float32 whatever the model's type: that is the resolution.
     assert found["log_probs"] < 5e-6
-    assert found["gradients"] < 2e-5
+    assert found["gradients"] < 1e-4
 
 
 def test_the_table_names_every_family():

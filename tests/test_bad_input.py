@@ -290,7 +290,7 @@ def test_bad_traces(capsys, no_loading, tmp_path):
         ("Raises", "raised ZeroDivisionError on example 'test-0-0': no luck"),
         ("Nothing", "returned None"),
         ("Words", "returned 'good'"),
-        ("Missing", "has no class 'Missing'"),
+        ("Missing", "has no 'Missing'"),
         ("Empty", "must be Examples, got none"),
         ("Twice", "1 ids stand twice in 'test'"),
         ("Breaks", "raised KeyError on examples('test')"),

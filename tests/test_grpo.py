@@ -9,8 +9,7 @@ from trl import GRPOTrainer
 import litereason
 import naive
 from litereason.checkpoints import load
-from litereason.errors import RewardError
-from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer, reward_function
+from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
 from litereason.tasks.stories import StoriesTask
 
 HOOKS = {
@@ -127,21 +126,6 @@ def test_without_refresh_the_projector_stays(tiny_base, trainer):
     )
 
 
-def test_a_reward_that_is_none_in_rl_names_the_example():
-    class Nothing(StoriesTask):
-        name = "nothing"
-
-        def reward(self, example, completion):
-            return None
-
-    examples = Nothing().examples("train", 2)
-    reward = reward_function(Nothing(), examples, lambda ids: "")
-    with pytest.raises(
-        RewardError, match="'nothing' is None for a completion of example 'train-0-1'"
-    ):
-        reward(completion_ids=[[1]], example_index=[1])
-
-
 def test_a_refresh_with_nothing_to_replace_is_skipped(trainer):
     """RL that has collapsed to bare answers goes on; the metrics say that the refresh did not."""
     trainer.rewarded = [(0, "\n\\boxed{Yes}")] * 20
@@ -149,6 +133,6 @@ def test_a_refresh_with_nothing_to_replace_is_skipped(trainer):
         c for c in trainer.callback_handler.callbacks if type(c).__name__ == "ProjectorRefresh"
     )
     trainer.state.epoch, trainer.state.global_step = 1.0, 1
-    refresh.on_epoch_end(trainer.args, trainer.state, trainer.control)
+    refresh.on_step_end(trainer.args, trainer.state, trainer.control)
     assert trainer._metrics["train"]["latent/refresh_skipped"] == [1.0]
     assert trainer.rewarded == []

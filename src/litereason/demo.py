@@ -175,7 +175,6 @@ class Arms:
                     "per_device_train_batch_size": 64,
                     "gradient_accumulation_steps": PROMPTS_A_STEP * 8 // 64,
                     "max_completion_length": NEW_TOKENS,
-                    "cache_implementation": "static",  # on a CPU a growing cache costs half the time
                     "logging_steps": 1,
                     "save_steps": 20,
                 },

@@ -2,30 +2,38 @@
 
 TRL's GRPOTrainer with a few named hooks overridden; everything else is inherited. Only discrete tokens
 are actions: latent slots are masked like tool output, the latent id is outside the softmax, and latents
-are constants in the policy gradient. After each epoch the projector is refreshed on the epoch's own
-trajectories that earned a reward. A model without latent steps trains here as well: ordinary GRPO.
+are constants in the policy gradient: the ones that the rollout was made with. A prompt is computed once
+for all its completions, in the rollout and in the policy pass. After each epoch the projector is
+refreshed on the epoch's own rewarded trajectories. A model without latent steps trains here as well:
+ordinary GRPO, with the same prompts, sampler and budgets.
 """
 
+import copy
 import dataclasses
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from accelerate.utils import gather_object
 from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler
 
-from litereason.errors import ConfigError, DataError, RewardError
+from litereason.console import say
+from litereason.errors import ConfigError, DataError
 from litereason.generation import read_completion
 from litereason.losses import completion_log_probs
-from litereason.model import backbone, causal_lm, has_latents
+from litereason.model import backbone, causal_lm, enterable, has_latents, projector_of
 from litereason.policy_pass import completion_states
+from litereason.rewards import LENGTH_PENALTIES, checked, length, length_penalty, task_reward
+from litereason.rollout import Rollout, draws, roll_out
 from litereason.sampling import conversation, encode
-from litereason.sft import ProjectorConfig, ProjectorTrainer, mean_loss, refuse_checkpointing
-from litereason.tasks.base import Example, Task, score
-from litereason.traces import Replacement, training_rows
+from litereason.sft import SkipNonFinite, refuse_checkpointing
+from litereason.tasks.base import Example, Task
+from litereason.watch import CollapseWatch, ProjectorRefresh, RunState
 
-HELD_OUT = 16  # rows on which a refresh's loss is logged before and after
+REFRESH = ("epoch", "off", "joint")
+LONG_PROMPTS = ("refuse", "drop", "truncate")
 
 
 @dataclasses.dataclass
@@ -33,10 +41,24 @@ class LatentGRPOConfig(GRPOConfig):
     """`GRPOConfig` with the paper's defaults.
 
     Attributes:
-        refresh_every: epochs between projector refreshes; 0 never refreshes.
-        refresh_share: share of an epoch's rewarded trajectories that a refresh trains on.
+        refresh: `epoch` refreshes the projector after every `refresh_every` epochs (the paper), `off` leaves
+            it as it is, `joint` trains it with the policy: gradients go through latents that are found
+            again in every pass.
+        refresh_every: epochs between projector refreshes.
+        refresh_share: share of these epochs' rewarded trajectories that a refresh trains on.
         refresh_shares: shares of sentences replaced in them (s_r).
         refresh_learning_rate: of the projector.
+        refill_latents: find latents again with the policy as it is now, instead of putting back those
+            that the rollout was made with.
+        max_thoughts, max_latent_steps: bounds on a rollout's thoughts, as for `generate`; `max_thoughts=0`
+            is RL without latent steps.
+        max_prompt_length: bound on a prompt's tokens; None: what the model's context leaves.
+        long_prompts: what happens to longer ones: `refuse` the run, `drop` the examples, or `truncate` to
+            their last tokens.
+        rollout_batch_size: completions that are made at once; None: all of a generation batch.
+        length_penalty: `none`, `overlong` or `correct_only`, see `rewards.length_penalty`.
+        length_penalty_weight: its weight beside the task's reward.
+        length_penalty_span: positions over which it grows from 0 to -1.
     """
 
     learning_rate: float = 5e-7
@@ -48,32 +70,88 @@ class LatentGRPOConfig(GRPOConfig):
     disable_tqdm: bool | None = True
     logging_steps: float = 1
     save_total_limit: int | None = 1
+    refresh: str = "epoch"
     refresh_every: int = 1
     refresh_share: float = 0.1
     refresh_shares: tuple[float, ...] = (0.10, 0.25)
     refresh_learning_rate: float = 1e-4
+    refill_latents: bool = False
+    max_thoughts: int | None = None
+    max_latent_steps: int | None = None
+    max_prompt_length: int | None = None
+    long_prompts: str = "refuse"
+    rollout_batch_size: int | None = None
+    length_penalty: str = "none"
+    length_penalty_weight: float = 1.0
+    length_penalty_span: int = 512
 
     def __post_init__(self) -> None:
         refuse_checkpointing(self.gradient_checkpointing or self.activation_checkpointing)
-        if not 0 < self.refresh_share <= 1:
-            raise ConfigError(f"refresh_share is {self.refresh_share}; expected above 0, at most 1")
-        for name in ("use_vllm", "use_liger_kernel"):
+        self._check_choices()
+        for name in ("use_vllm", "use_liger_kernel", "use_transformers_continuous_batching"):
             if getattr(self, name, False):
                 raise ConfigError(f"{name}=True is not supported: rollouts run in `generate`")
+        if self.cache_implementation is not None:
+            raise ConfigError(
+                f"cache_implementation is {self.cache_implementation!r}; leave it out: rollouts have a "
+                "cache of their own, which prompts share"
+            )
         super().__post_init__()
+        self._check_saving()
+
+    def _check_choices(self) -> None:
+        if self.refresh not in REFRESH:
+            raise ConfigError(f"refresh is {self.refresh!r}; expected one of {', '.join(REFRESH)}")
+        if self.long_prompts not in LONG_PROMPTS:
+            raise ConfigError(
+                f"long_prompts is {self.long_prompts!r}; expected one of {', '.join(LONG_PROMPTS)}"
+            )
+        if not 0 < self.refresh_share <= 1:
+            raise ConfigError(f"refresh_share is {self.refresh_share}; expected above 0, at most 1")
+        if self.length_penalty not in LENGTH_PENALTIES:
+            raise ConfigError(
+                f"length_penalty is {self.length_penalty!r}; expected one of "
+                f"{', '.join(LENGTH_PENALTIES)}"
+            )
+        for name in ("refresh_every", "rollout_batch_size", "length_penalty_span", "max_prompt_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; expected at least 1")
+
+    def _check_saving(self) -> None:
+        """A checkpoint between a generation and its last use could not be resumed exactly."""
+        steps = self.steps_per_generation or 1
+        window = steps * self.num_iterations / self.gradient_accumulation_steps
+        if self.save_strategy == "steps" and window > 1 and self.save_steps % window:
+            raise ConfigError(
+                f"save_steps is {self.save_steps:g}, but completions are made every {window:g} optimiser steps "
+                f"(steps_per_generation x num_iterations / gradient_accumulation_steps); expected a "
+                f"multiple of {window:g}, so that a resumed run goes on exactly"
+            )
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's sampler, with an order that depends on seed and epoch only, so that a resumed run keeps it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch by the data loader."""
+        if self.shuffle:
+            self.generator.manual_seed((self.seed or 0) * 1_000_003 + epoch)
 
 
 class LatentGRPOTrainer(GRPOTrainer):
     """GRPO over a task, with latent steps where the model has them.
 
     Args:
-        model: a causal LM, with or without latent steps.
+        model: a causal LM, with or without latent steps, or a PEFT model of one.
         args: a `LatentGRPOConfig`.
         task: gives the reward.
         examples: what to train on.
         tokenizer: the model's.
         mode: prompt mode (`plain`, `latent`, `direct`).
-        kwargs: passed to `GRPOTrainer`.
+        reward_funcs: more rewards, in TRL's signature with `examples` beside; `args.reward_weights` weighs
+            the task's first, then these.
+        kwargs: passed to `GRPOTrainer` (`peft_config`, `callbacks`...).
     """
 
     def __init__(
@@ -84,81 +162,230 @@ class LatentGRPOTrainer(GRPOTrainer):
         examples: Sequence[Example],
         tokenizer: Any,
         mode: str,
+        reward_funcs: Sequence[Callable[..., Any]] = (),
         **kwargs: Any,
     ) -> None:
         from datasets import Dataset
 
         self.latent = has_latents(model)
-        if self.latent and args.beta != 0:
-            raise ConfigError(
-                f"beta is {args.beta}; expected 0 for a model with latent steps: TRL's reference model "
-                "would have none"
-            )
-        if kwargs.get("peft_config") is not None or model is not causal_lm(model):
-            raise ConfigError("PEFT is not supported in RL yet; train the whole policy")
-        self.latent_id = model.latent_tags.latent_token_id if self.latent else None
-        if self.latent:
+        self.latent_id = causal_lm(model).latent_tags.latent_token_id if self.latent else None
+        self.generated_tokens = 0
+        self.rewarded: list[tuple[int, str]] = []  # (example, text) since the last refresh
+        self.skipped_steps = 0
+        prompts = [task.prompt(example, mode) for example in examples]
+        tags = causal_lm(model).latent_tags if self.latent else None
+        lengths = [len(encode(tokenizer, prompt, tags)) for prompt in prompts]
+        fitting = fitting_prompts(model, args, [example.id for example in examples], lengths)
+        examples = [examples[i] for i in fitting]
+        self.prompts = [prompts[i] for i in fitting]
+        # Of the newest generation in training and in evaluation: ids of a row -> its latents.
+        self._kept: dict[str, dict[bytes, torch.Tensor]] = {"train": {}, "eval": {}}
+        self._draws: dict[str, tuple[int, int]] = {}
+        enterable(model)
+        if causal_lm(model) is model and kwargs.get("peft_config") is None:
             model.requires_grad_(True)
-            model.latent_projector.requires_grad_(False)  # the refresh trains it, not RL
-        self.prompts = [task.prompt(example, mode) for example in examples]
+        if self.latent:
+            projector_of(model).requires_grad_(args.refresh == "joint")
         data = Dataset.from_dict(
             {
                 "prompt": [conversation(tokenizer, prompt) for prompt in self.prompts],
                 "example_index": list(range(len(examples))),
             }
         )
-        self.rewarded: list[tuple[int, str]] = []  # (example, text) since the last refresh
-        self.generated_tokens = 0
+        functions: list[Any] = [task_reward(task, examples, self._text_of)]
+        functions += [checked(function, examples) for function in reward_funcs]
+        if args.length_penalty != "none":
+            functions.append(length)
+            weights = args.reward_weights or [1.0] * (len(functions) - 1)
+            args.reward_weights = [*weights, args.length_penalty_weight]
+        reference, beta, sync = self._reference(model, args, kwargs), args.beta, args.sync_ref_model
+        if reference is not None:  # TRL would load the model again by its name
+            args.beta, args.sync_ref_model = 0.0, False
         super().__init__(
             model=model,
-            reward_funcs=reward_function(task, examples, self._text_of),  # pyright: ignore[reportArgumentType]
+            reward_funcs=functions,
             args=args,
             train_dataset=data,
             processing_class=tokenizer,
             **kwargs,
         )
-        if self.accelerator.num_processes > 1:
-            raise ConfigError("several processes are not supported yet; start one")
-        if self.latent and args.refresh_every:
+        if self.latent:  # TRL's PEFT wrapping may have chosen otherwise
+            projector_of(self.model).requires_grad_(args.refresh == "joint")
+        if reference is not None:
+            self._use_reference(reference, beta, sync)
+        self.add_callback(SkipNonFinite(self))
+        if self.latent and args.refresh == "epoch":
             self.add_callback(ProjectorRefresh(self))
+        self.add_callback(CollapseWatch(self.latent and args.max_thoughts != 0))
+        self.add_callback(RunState(self))
+
+    def _reference(self, model: Any, args: LatentGRPOConfig, kwargs: dict[str, Any]) -> Any:
+        """A frozen copy of the policy as it starts, if a KL term needs one and no adapter gives it."""
+        adapted = kwargs.get("peft_config") is not None or causal_lm(model) is not model
+        if args.beta == 0 or adapted:
+            return None
+        return copy.deepcopy(model).requires_grad_(False)
+
+    def _use_reference(self, reference: Any, beta: float, sync: bool) -> None:
+        self.args.beta = self.beta = beta
+        self.args.sync_ref_model = sync
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            raise ConfigError(
+                "beta with a whole reference model runs on replicated models only (one process, DDP); "
+                "train an adapter (peft_config), or set beta=0"
+            )
+        self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
+        if sync:
+            from trl.trainer.callbacks import SyncRefModelCallback
+
+            self.add_callback(
+                SyncRefModelCallback(ref_model=self.ref_model, accelerator=self.accelerator)
+            )
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"  # pyright: ignore[reportOptionalMemberAccess]
 
     def _text_of(self, ids: Sequence[int]) -> str:
-        model: Any = self.model
-        tags = model.latent_tags if self.latent else None
+        tags = causal_lm(self.model).latent_tags if self.latent else None
         return read_completion(ids, self.processing_class, tags, self.eos_token_ids).text
 
     def _send_telemetry(self) -> None:
         """Off: TRL would report the trainer's use."""
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        made: Any = super()._get_train_sampler(dataset)
+        if type(made) is RepeatSampler:
+            made.__class__ = EpochSampler
+        return made
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        """As TRL's; thoughts in a prompt get their slots, and long prompts are cut if that was asked for."""
+        prompt_ids, *rest = super()._tokenize_prompts(prompts)
+        tags = causal_lm(self.model).latent_tags if self.latent else None
+        if tags is not None:
+            prompt_ids = [tags.expand(ids) for ids in prompt_ids]
+        if self.args.long_prompts == "truncate":
+            limit = prompt_limit(self.model, self.args)
+            prompt_ids = [ids[-limit:] if limit else ids for ids in prompt_ids]
+        for ids in prompt_ids if tags is not None else ():
+            tags.check(ids, "a prompt")
+        return prompt_ids, *rest
+
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Completions from `rollout.py`; the latents they were made with are kept."""
+        mode, config = self._mode, self.generation_config
+        step, count = self._draws.get(mode, (-1, 0))
+        count = count + 1 if step == self.state.global_step else 0
+        self._draws[mode] = (self.state.global_step, count)
+        seed = (self.args.seed, int(mode == "eval"), self.state.global_step, count)
+        first = self.accelerator.process_index * len(prompt_ids)
+        rows = range(first, first + len(prompt_ids))
+        switches = {}
+        if self.latent:
+            switches = {
+                "max_thoughts": self.args.max_thoughts,
+                "max_latent_steps": self.args.max_latent_steps,
+            }
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+            ) as model,
+            torch.no_grad(),
+            self.accelerator.autocast(),
+        ):
+            made = roll_out(
+                model,
+                prompt_ids,
+                config,
+                draws(seed, rows, config.max_new_tokens),
+                self.args.rollout_batch_size,
+                **switches,
+            )
+        if self.latent:
+            self._keep(mode, prompt_ids, made)
+        return [rollout.ids for rollout in made], None
+
+    def _keep(self, mode: str, prompts: Any, made: Sequence[Rollout]) -> None:
+        self._kept[mode] = {
+            row_key([*prompt, *rollout.ids]): rollout.latents
+            for prompt, rollout in zip(prompts, made, strict=True)
+            if rollout.latents is not None
+        }
+
     def _generate(self, prompts: list[Any]) -> Any:
         """As TRL's; latent slots are marked as no action, and thoughts are counted."""
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
-        counts = [[ids.count(self.latent_id), len(ids)] for ids in completion_ids]
-        latent = torch.tensor([c[0] for c in counts], dtype=torch.float)
-        total = torch.tensor([c[1] for c in counts], dtype=torch.float)
-        self.generated_tokens += int((total - latent).sum())
-        metrics = self._metrics["train" if self.model.training else "eval"]  # pyright: ignore[reportOptionalMemberAccess]
+        counts = [_counts(ids, self.latent_id) for ids in completion_ids]
+        found = torch.tensor(counts, dtype=torch.float, device=self.accelerator.device)
+        total, latent, thoughts = self.accelerator.gather(found).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
+        metrics = self._metrics[self._mode]
+        if self._mode == "train":
+            self.generated_tokens += int((total - latent).sum())
+        metrics["completions/mean_length"][-1] = (total - latent).mean().item()
         metrics["latent/steps"].append(latent.mean().item())
         metrics["latent/total_tokens"].append(total.mean().item())
         metrics["latent/trigger_rate"].append((latent > 0).float().mean().item())
+        metrics["latent/thoughts"].append(thoughts.mean().item())
+        if bool(thoughts.sum()):
+            metrics["latent/steps_per_thought"].append((latent.sum() / thoughts.sum()).item())
         metrics["latent/generated_tokens"].append(float(self.generated_tokens))
+        metrics["non_finite_steps"].append(float(self.skipped_steps))
         if self.latent:
             spine: Any = backbone(self.accelerator.unwrap_model(self.model))
             metrics["latent/out_of_range"].append(float(spine.latents_out_of_range))
-        metrics["completions/mean_length"][-1] = (total - latent).mean().item()
-        if self.latent:
             mask = [[int(token != self.latent_id) for token in ids] for ids in completion_ids]
         return prompt_ids, completion_ids, mask, *rest
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """As TRL's; rows are numbered, so that groups can be put together again."""
+        output = super()._generate_and_score_completions(inputs)
+        output["row"] = torch.arange(len(output["prompt_ids"]), device=output["prompt_ids"].device)
+        return output
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As TRL's; but a group's completions stay together, whose prompt is then computed once."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._mode == "eval" or self._buffered_inputs is before or not self._buffered_inputs:
+            return inputs
+        parts: Any = self._buffered_inputs
+        order = torch.cat([part["row"] for part in parts]).argsort()
+        sizes = [len(part["row"]) for part in parts]
+        for key, value in parts[0].items():
+            if isinstance(value, torch.Tensor) and value.dim():
+                whole = torch.cat([part[key] for part in parts])[order]
+                for part, piece in zip(parts, whole.split(sizes), strict=True):
+                    part[key] = piece
+        return parts[self._step % self.args.steps_per_generation]
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
-        """As TRL's; rewarded trajectories are kept for the projector refresh."""
+        """As TRL's, and the length penalty; rewarded trajectories are kept for the refresh."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        if self.latent and self.model.training:  # pyright: ignore[reportOptionalMemberAccess]
-            for item, ids, reward in zip(inputs, completion_ids_list, rewards[:, 0], strict=True):
-                if reward > 0:
-                    self.rewarded.append((item["example_index"], self._text_of(ids)))
+        if self.args.length_penalty != "none":
+            lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=rewards.device)
+            rewards[:, -1] = length_penalty(
+                self.args.length_penalty,
+                self.accelerator.gather(lengths),  # pyright: ignore[reportArgumentType]
+                rewards[:, 0],
+                self.num_generations if self._mode == "train" else self.num_generations_eval,
+                self.max_completion_length,
+                self.args.length_penalty_span,
+            )
+        unscorable = rewards.isnan().all(1).float().mean().item()
+        self._metrics[self._mode]["unscorable"].append(unscorable)
+        if self.latent and self._mode == "train" and self.args.refresh == "epoch":
+            texts = [self._text_of(ids) for ids in completion_ids_list]
+            pairs = [(x["example_index"], t) for x, t in zip(inputs, texts, strict=True)]
+            gathered = gather_object(pairs)
+            self.rewarded += [
+                pair for pair, r in zip(gathered, rewards[:, 0].tolist(), strict=True) if r > 0
+            ]
         return rewards
 
     def _get_per_token_logps_and_entropies(
@@ -173,21 +400,32 @@ class LatentGRPOTrainer(GRPOTrainer):
     ) -> Any:
         """Log-probabilities and entropies of the completions only, `(batch, logits_to_keep)`.
 
-        Latents are constants, and the latent id is outside the softmax, as in sampling. A prompt that
-        several rows share is computed once.
+        The latent id is outside the softmax, as in sampling. A prompt that several rows share is computed
+        once. The policy's latents are constants, those of the rollout unless `refill_latents`; the
+        reference model finds its own.
         """
         log_probs, entropies = [], []
-        policy = self.accelerator.unwrap_model(model)
         size = batch_size or len(input_ids)
         for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
-            found, entropy = completion_log_probs(
-                policy,
-                completion_states(policy, ids, mask, logits_to_keep),
-                ids[:, -logits_to_keep:],
-                self.temperature,
-                self.latent_id,
-                compute_entropy,
-            )
+            kept = None
+            if self.latent and not self._is_reference(model):
+                known = self._kept[self._mode]
+                kept = [known.get(row_key(row[real.bool()])) for row, real in zip(ids, mask, strict=True)]
+
+            def score(inner: Any, ids: Any = ids, mask: Any = mask, kept: Any = kept) -> Any:
+                states = self._states(inner, ids, mask, logits_to_keep, kept)
+                found, entropy = completion_log_probs(
+                    inner,
+                    states,
+                    ids[:, -logits_to_keep:],
+                    self.temperature,
+                    self.latent_id,
+                    compute_entropy,
+                )
+                return found, entropy
+
+            with self.accelerator.autocast():
+                found, entropy = model(inside=score)
             log_probs.append(found)
             entropies.append(entropy)
         return (
@@ -196,81 +434,108 @@ class LatentGRPOTrainer(GRPOTrainer):
             None,
         )
 
+    def _states(self, inner: Any, ids: Any, mask: Any, keep: int, kept: Any) -> torch.Tensor:
+        """States that predict the last `keep` ids, with the latents that the settings ask for."""
+        if self.latent and self.args.refresh == "joint" and torch.is_grad_enabled():
+            output = backbone(inner)(input_ids=ids, attention_mask=mask, use_cache=False)
+            return output.last_hidden_state[:, -keep - 1 : -1]
+        # a row that is masked out has no latents
+        none = torch.zeros(0, inner.config.get_text_config().hidden_size, device=ids.device)
+        kept = None if kept is None else [none if row is None else row for row in kept]
+        replayed = None if self.args.refill_latents else kept
+        states = completion_states(inner, ids, mask, keep, replayed)
+        if kept is not None:
+            self._log_drift(inner, states.detach(), ids, mask, keep, kept)
+        return states
 
-def reward_function(
-    task: Task, examples: Sequence[Example], text_of: Callable[[Sequence[int]], str]
-) -> Callable[..., list[float]]:
-    """The task's reward in TRL's signature; errors name the task and the example."""
-
-    def reward(
-        completion_ids: list[list[int]], example_index: list[int], **kwargs: Any
-    ) -> list[float]:
-        found = []
-        for ids, index in zip(completion_ids, example_index, strict=True):
-            value = score(task, examples[index], text_of(ids))
-            if value is None:
-                raise RewardError(
-                    f"the reward of task {task.name!r} is None for a completion of example "
-                    f"{examples[index].id!r}; RL needs a number for every completion"
-                )
-            found.append(value)
-        return found
-
-    return reward
-
-
-class ProjectorRefresh(TrainerCallback):
-    """After every `refresh_every`-th epoch: stage 2 on some of the epoch's rewarded trajectories."""
-
-    def __init__(self, trainer: LatentGRPOTrainer) -> None:
-        self.trainer = trainer
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer = self.trainer
-        if round(state.epoch) % args.refresh_every:
+    @torch.no_grad()
+    def _log_drift(
+        self, inner: Any, states: Any, ids: Any, mask: Any, keep: int, kept: Sequence[torch.Tensor]
+    ) -> None:
+        """How far the kept latents are from those of the policy as it is now, relative to their norm."""
+        slots = (ids[:, -keep:] == self.latent_id) & (mask[:, -keep:] == 1)
+        before = states[slots]
+        if not len(before):
             return
-        rng = random.Random(args.seed * 7919 + state.global_step)
-        count = int(args.refresh_share * len(trainer.rewarded))
-        chosen = rng.sample(trainer.rewarded, count)
-        trainer.rewarded = []
-        metrics = trainer._metrics["train"]
-        try:
-            before, after = refresh_projector(trainer, chosen, args)
-        except DataError:  # nothing rewarded, or not one sentence to replace: collapse, not a fault
-            metrics["latent/refresh_skipped"].append(1.0)
-        else:
-            metrics["latent/refresh_loss_before"].append(before)
-            metrics["latent/refresh_loss_after"].append(after)
+        projector = backbone(inner).latent_projector
+        weight = next(projector.parameters(), before)
+        now = projector(before.to(weight.dtype)).double()
+        then = torch.cat(list(kept)).to(now)
+        drift = ((now - then).norm(dim=1) / then.norm(dim=1).clamp(min=1e-12)).mean().item()
+        self._metrics[self._mode]["latent/drift"].append(drift)
+
+    def _is_reference(self, model: Any) -> bool:
+        """Whether a pass is the reference's: its own model, or the policy without its adapter."""
+        if model is self.ref_model:
+            return True
+        inner = self.accelerator.unwrap_model(model)
+        if not hasattr(inner, "get_model_status"):
+            return False
+        status = inner.get_model_status()
+        return status.enabled is False or "ref" in status.active_adapters
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As the Trainer's; beside an adapter, the projector that the refresh has changed."""
+        super()._save(output_dir, state_dict)
+        if self.latent and causal_lm(self.model) is not self.model:
+            state = {k: v.cpu() for k, v in projector_of(self.model).state_dict().items()}
+            torch.save(state, f"{output_dir or self.args.output_dir}/{PROJECTOR_FILE}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.latent and causal_lm(self.model) is not self.model:
+            path = f"{resume_from_checkpoint}/{PROJECTOR_FILE}"
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            projector_of(self.model).load_state_dict(state)
 
 
-def refresh_projector(
-    trainer: LatentGRPOTrainer, chosen: list[tuple[int, str]], args: LatentGRPOConfig
-) -> tuple[float, float]:
-    """Train the projector on `(example index, text)` trajectories; its loss before and after."""
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    tokenizer: Any = trainer.processing_class
-    pairs = [(encode(tokenizer, trainer.prompts[index]), text) for index, text in chosen]
-    how = Replacement(shares=args.refresh_shares, copies=1)
-    rows = training_rows(pairs, how, tokenizer, model.latent_tags, args.seed)
-    before = mean_loss(model, rows[:HELD_OUT], tokenizer.pad_token_id)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    config = ProjectorConfig(
-        output_dir=str(args.output_dir) + "/refresh",
-        learning_rate=args.refresh_learning_rate,
-        warmup_steps=0,  # a refresh may be a single step, which a warm-up would give a rate of 0
-        per_device_train_batch_size=16,
-        gradient_accumulation_steps=1,
-        save_strategy="no",
-        logging_strategy="no",
-        use_cpu=args.use_cpu,
-        seed=args.seed,
+PROJECTOR_FILE = "latent_projector.pt"
+
+
+def prompt_limit(model: Any, args: LatentGRPOConfig) -> int | None:
+    """The most tokens that a prompt may have, or None if there is no bound."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    bounds = [args.max_prompt_length, context and context - (args.max_completion_length or 0)]
+    return min((bound for bound in bounds if bound), default=None)
+
+
+def fitting_prompts(
+    model: Any, args: LatentGRPOConfig, names: Sequence[str], lengths: Sequence[int]
+) -> list[int]:
+    """Which examples (ids `names`, prompts of `lengths` tokens) are trained on.
+
+    Raises:
+        DataError: some are too long and `long_prompts` is `refuse`, or none is left.
+    """
+    limit = prompt_limit(model, args)
+    long = [i for i, n in enumerate(lengths) if limit is not None and n > limit]
+    if not long:
+        return list(range(len(lengths)))
+    longest = max(long, key=lambda i: lengths[i])
+    found = (
+        f"{len(long)} of {len(lengths)} prompts have more than {limit} tokens (the longest, of example "
+        f"{names[longest]!r}, {lengths[longest]})"
     )
-    fitter = ProjectorTrainer(model, config, rows, tokenizer.pad_token_id)
-    for callback in list(fitter.callback_handler.callbacks):
-        if type(callback).__name__ == "PrinterCallback":
-            fitter.remove_callback(callback)
-    fitter.train()
-    model.requires_grad_(False)
-    for parameter in trainable:
-        parameter.requires_grad_(True)
-    return before, mean_loss(model, rows[:HELD_OUT], tokenizer.pad_token_id)
+    if args.long_prompts == "truncate":
+        say(f"{found}: cut to their last {limit}")
+        return list(range(len(lengths)))
+    if args.long_prompts == "refuse" or len(long) == len(lengths):
+        raise DataError(
+            f"{found}; max_prompt_length is {args.max_prompt_length}, max_completion_length "
+            f"{args.max_completion_length}. Raise the bound, lower max_completion_length, or set "
+            "long_prompts to 'drop' or 'truncate'"
+        )
+    say(f"{found}: left out")
+    return sorted({*range(len(lengths))} - {*long})
+
+
+def row_key(ids: Any) -> bytes:
+    """A row's ids, padding left out, as a key."""
+    return torch.as_tensor(ids, dtype=torch.long).cpu().numpy().tobytes()
+
+
+def _counts(ids: Sequence[int], latent_id: int | None) -> tuple[int, int, int]:
+    """(positions, latent steps, thoughts) of a completion."""
+    slots = [token == latent_id for token in ids]
+    runs = sum(slot and not (k and slots[k - 1]) for k, slot in enumerate(slots))
+    return len(ids), sum(slots), runs

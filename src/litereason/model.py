@@ -97,7 +97,19 @@ class LatentBackbone(Pickled):
         return base(**{**kwargs, "inputs_embeds": embeds})
 
 
-class LatentCausalLM(Pickled):
+class Enterable(Pickled):
+    """Mixin over a causal LM: `model(inside=f)` runs `f(model)` inside the model's forward.
+
+    What acts around a forward (DDP, FSDP, DeepSpeed, autocast) then sees one, whatever `f` computes.
+    """
+
+    def forward(self, *args: Any, inside: Any = None, **kwargs: Any) -> Any:
+        if inside is not None:
+            return inside(self)
+        return super().forward(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class LatentCausalLM(Enterable):
     """Mixin over a causal LM: `generate` interleaves latent and discrete steps."""
 
     latent_tags: Tags
@@ -307,8 +319,24 @@ def has_past(cache: Any) -> bool:
 
 @functools.cache
 def with_latents(base: type, mixin: type) -> type:
-    """A class like `base` with `mixin` in front. Keeps the name, which checkpoints record."""
-    return type(base.__name__, (mixin, base), {"__module__": base.__module__})
+    """A class like `base` with `mixin` in front.
+
+    Keeps the name, which checkpoints record, and the signature of `forward`, which `generate` reads.
+    """
+
+    @functools.wraps(base.forward)  # pyright: ignore[reportAttributeAccessIssue]
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return mixin.forward(self, *args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+    return type(base.__name__, (mixin, base), {"__module__": base.__module__, "forward": forward})
+
+
+def enterable(model: Any) -> Any:
+    """Let a causal LM be entered with `model(inside=...)`, in place; one with latent steps can be."""
+    inner = causal_lm(model)
+    if not isinstance(inner, Enterable):
+        inner.__class__ = with_latents(type(inner), Enterable)
+    return model
 
 
 def install(model: Any, config: LatentConfig, projector: Projector) -> None:

@@ -2,11 +2,13 @@
 
 In RL many completions share a prompt, and on narrative tasks the prompt is nearly all of the text. Its
 keys and values are computed once, repeated for the completions, and gradients flow back through them:
-exact, whatever the rows' order, for groups whole or split over batches. Latents are constants here.
+exact, whatever the rows' order, for groups whole or split over batches. Latents are constants here:
+those that the rollout kept are put back, or they are found again.
 """
 
 import copy
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,22 +20,29 @@ from litereason.fill_plan import plan
 from litereason.model import backbone, constant_latents, has_latents
 
 
-def completion_states(model: Any, input_ids: Tensor, attention_mask: Tensor, keep: int) -> Tensor:
+def completion_states(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    keep: int,
+    latents: Sequence[Tensor] | None = None,
+) -> Tensor:
     """States that predict the last `keep` ids, `(batch, keep, hidden_size)`.
 
     Args:
         input_ids, attention_mask: `(batch, length)`: prompts padded on the left, completions of `keep`
             positions padded on the right.
+        latents: of every row, what stands at the slots of its completion, `(steps, hidden_size)`; without
+            them they are found with the model as it is now.
     """
     spine = backbone(model)
     start = input_ids.shape[1] - keep
     ids, mask = input_ids[:, :start], attention_mask[:, :start]
-    _, group = torch.unique(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
-    first = [int((group == k).nonzero()[0, 0]) for k in range(int(group.max()) + 1)]
-    if len(first) == len(ids) or not _can_share(model, ids):
+    if not _can_share(model, ids):
         with constant_latents(model):
             output = spine(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         return output.last_hidden_state[:, -keep - 1 : -1]
+    first, group = distinct(ids, mask)
     blank = int((mask[first] == 0).long().cumprod(1).sum(1).min())  # columns of padding only
     ids, mask = ids[:, blank:], attention_mask[:, blank:]
     past = ids.shape[1]
@@ -52,10 +61,12 @@ def completion_states(model: Any, input_ids: Tensor, attention_mask: Tensor, kee
     embeds = latent_forward.embed(spine, new)
     if has_latents(model):
         latent = (new == spine.latent_token_id) & (mask[:, past:] == 1)
-        if bool(latent.any()):
+        if latents is not None:
+            embeds = _put_back(embeds, latent, latents)
+        elif bool(latent.any()):
             with torch.no_grad():
-                embeds_found = _fill_after(spine, embeds, latent, mask, positions, cache, last)
-            embeds = torch.where(latent[..., None], embeds_found, embeds)
+                found = _fill_after(spine, embeds, latent, mask, positions, cache, last)
+            embeds = torch.where(latent[..., None], found, embeds)
     hidden = spine(
         inputs_embeds=embeds,
         attention_mask=mask,
@@ -64,6 +75,21 @@ def completion_states(model: Any, input_ids: Tensor, attention_mask: Tensor, kee
         use_cache=True,
     ).last_hidden_state
     return torch.cat([last, hidden[:, :-1]], 1)
+
+
+def distinct(ids: Tensor, mask: Tensor) -> tuple[list[int], Tensor]:
+    """(a row of each distinct prompt, of every row which prompt it has) of padded ids `(batch, length)`."""
+    _, group = torch.unique(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
+    return [int((group == k).nonzero()[0, 0]) for k in range(int(group.max()) + 1)], group
+
+
+def _put_back(embeds: Tensor, latent: Tensor, latents: Sequence[Tensor]) -> Tensor:
+    """`embeds` `(batch, keep, width)` with each row's kept latents at its slots `latent`."""
+    counts = [len(row) for row in latents]
+    if counts != latent.sum(1).tolist():
+        raise AssertionError(f"kept latents {counts}, slots {latent.sum(1).tolist()}")
+    kept = torch.cat([row.to(embeds) for row in latents])
+    return embeds.masked_scatter(latent[..., None], kept)
 
 
 def _can_share(model: Any, prompts: Tensor) -> bool:

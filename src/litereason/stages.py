@@ -6,6 +6,8 @@ before a model is loaded.
 """
 
 import dataclasses
+import hashlib
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -20,10 +22,11 @@ from litereason.ablations import check_ablation
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, DataError, LiteReasonError
+from litereason.fingerprint import fingerprint
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
-from litereason.tasks import get_task
+from litereason.tasks import from_file, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, score
 
 
@@ -66,8 +69,8 @@ class ModelOnTask:
         if latents and not latent.has_latents(model):
             settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
             model = latent.attach(model, tokenizer, settings)
-        if torch.cuda.is_available():
-            model = model.to("cuda")
+        if torch.cuda.is_available():  # each process has its own
+            model = model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
         return model, tokenizer
 
 
@@ -114,6 +117,17 @@ class SFTConfig(StageConfig):
 class RLConfig(StageConfig):
     """Stage 3: GRPO; with --mode latent the policy decides when to think in latent steps."""
 
+    rewards: tuple[str, ...] = option(
+        (), "more reward functions (TRL's signature, with `examples`), as path/to/file.py:name"
+    )
+    lora: dict[str, Any] = dataclasses.field(
+        default_factory=dict,
+        metadata={"help": "train an adapter: options of peft.LoraConfig, as --lora.r 16"},
+    )
+    dry_run: bool = option(False, "print the plan (parameters, memory, tokens, passes) and stop")
+    launch: str | None = option(
+        None, "for --dry_run: the accelerate config that the run will be launched with"
+    )
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -282,24 +296,63 @@ def held_out_losses(model: Any, rows: list[dict[str, list[int]]], pad: int) -> d
 
 
 def rl(config: RLConfig) -> Path:
-    """GRPO on the task's reward; write `model/`."""
+    """GRPO on the task's reward; write `model/`. Every process of a launch runs it."""
+    from accelerate import PartialState
+
     from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
     from litereason.trainers import use_our_callbacks, whole_checkpoint
 
-    directory, task, examples = config.open("rl")
+    if config.dry_run:
+        from litereason.rl_plan import dry_run
+
+        return dry_run(config)
+    processes = PartialState()
+    with processes.main_process_first():
+        directory, task, examples = config.open("rl")
     if (directory / "model").exists():
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
     settings = trainer_settings(LatentGRPOConfig, directory, config)
+    rewards = [from_file(place) for place in config.rewards]
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(latents=config.mode == "latent")
-    encoded = [encode(tokenizer, task.prompt(e, config.mode), tags_of(model)) for e in examples]
-    new = settings.max_completion_length or 0
-    check_lengths(model, [example.id for example in examples], encoded, new)
-    trainer = LatentGRPOTrainer(model, settings, task, examples, tokenizer, config.mode)
+    with processes.main_process_first():
+        same_inputs(directory, model, [task.prompt(e, config.mode) for e in examples])
+        checkpoint = whole_checkpoint(directory / "checkpoints")
+    adapter = {}
+    if config.lora:
+        from peft import LoraConfig
+
+        adapter = {"peft_config": LoraConfig(task_type="CAUSAL_LM", **config.lora)}
+    trainer = LatentGRPOTrainer(
+        model, settings, task, examples, tokenizer, config.mode, rewards, **adapter
+    )
     use_our_callbacks(trainer, f"rl {config.name}", directory / "metrics.jsonl")
-    trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
-    return finish(model, tokenizer, directory)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        finish(trainer.accelerator.unwrap_model(trainer.model), tokenizer, directory)
+    processes.wait_for_everyone()
+    return directory / "model"
+
+
+def same_inputs(directory: Path, model: Any, prompts: Sequence[str]) -> None:
+    """Note which model and data a stage began with, or check that they are still the same.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    told = hashlib.blake2b("\0".join(prompts).encode(), digest_size=16).hexdigest()
+    found = {"model": fingerprint(model)["digest"], "data": told}
+    path = directory / "inputs.json"
+    if not path.exists():
+        files.write_json(path, found)
+    elif (begun := files.read_json(path)) != found:
+        changed = " and ".join(key for key in found if begun.get(key) != found[key])
+        raise ConfigError(
+            f"{directory} was begun with another {changed} under the same name. Take another --run_dir or "
+            "--name, or delete the directory"
+        )
 
 
 def evaluate(config: EvalConfig) -> Path:

@@ -1,6 +1,7 @@
 """What the training stages share: progress, a metrics file, and checkpoints that can be trusted."""
 
 import json
+import math
 import shutil
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from litereason import files
 from litereason.console import progress
 
 # Names that reports use, by the name the trainers log.
@@ -23,8 +25,15 @@ METRICS = {
     "latent/total_tokens": "total_tokens",
     "latent/steps": "latent_steps",
     "latent/trigger_rate": "trigger_rate",
+    "latent/thoughts": "thoughts",
+    "latent/steps_per_thought": "steps_per_thought",
+    "latent/drift": "latent_drift",
+    "kl": "kl",
+    "unscorable": "unscorable",
+    "non_finite_steps": "non_finite_steps",
     "latent/refresh_loss_before": "refresh_loss_before",
     "latent/refresh_loss_after": "refresh_loss_after",
+    "latent/refresh_rows": "refresh_rows",
     "latent/refresh_skipped": "refresh_skipped",
     "latent/generated_tokens": "generated_tokens",
     "latent/out_of_range": "latents_out_of_range",
@@ -39,6 +48,8 @@ class MetricsFile(TrainerCallback):
         self.start = time.perf_counter()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         kept = []
         if self.path.exists():
             for line in self.path.read_text().split("\n"):
@@ -48,14 +59,14 @@ class MetricsFile(TrainerCallback):
                     continue
                 if row["step"] <= state.global_step:
                     kept.append(line + "\n")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(kept))
+        files.write_text(self.path, "".join(kept))
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        row = {METRICS[k]: float(v) for k, v in (logs or {}).items() if k in METRICS}
-        if row:
+        found = {METRICS[k]: v for k, v in (logs or {}).items() if k in METRICS and v is not None}
+        row = {k: float(v) for k, v in found.items() if math.isfinite(v)}
+        if row and state.is_world_process_zero:
             row = {"step": state.global_step, "epoch": state.epoch, **row}
             row["seconds"] = round(time.perf_counter() - self.start, 2)
             with self.path.open("a") as file:
@@ -74,7 +85,8 @@ class RichProgress(TrainerCallback):
         self.task = self.bar.add_task(
             self.title, total=state.max_steps, completed=state.global_step, note=""
         )
-        self.bar.start()
+        if state.is_world_process_zero:
+            self.bar.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)

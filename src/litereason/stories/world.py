@@ -74,8 +74,9 @@ def make_story(
     events: int = 8,
     label: bool | None = None,
     error_rate: float = 0.0,
+    journeys: int = 0,
 ) -> Story:
-    """One story. Characters and events set the difficulty.
+    """One story. Characters and events set the difficulty, journeys the length.
 
     Args:
         rng: the source of all choices.
@@ -84,21 +85,24 @@ def make_story(
         label: whether it holds an error; a fair coin by default.
         error_rate: if above 0, every use is wrong with this chance, instead of one target: denser
             lessons for a model that starts from nothing.
+        journeys: 0 to 200 more sentences, strewn over the story, that change nothing.
 
     Raises:
-        ConfigError: characters or events out of range.
+        ConfigError: characters, events or journeys out of range.
     """
     if not 2 <= characters <= len(NAMES) or not 1 <= events <= 18:
         raise ConfigError(
             f"characters={characters}, events={events}; expected 2 to {len(NAMES)} and 1 to 18"
         )
+    if not 0 <= journeys <= 200:
+        raise ConfigError(f"journeys={journeys}; expected 0 to 200")
     people = rng.sample(NAMES, characters)
     owns = dict(zip(people, rng.sample(OBJECTS, characters), strict=True))
     flawed = rng.random() < 0.5 if label is None else label
     plan = _plan(rng, characters, events)
     while plan is None:
         plan = _plan(rng, characters, events)
-    kinds, target = plan
+    kinds, target = _travelling(rng, *plan, journeys)
     told = [Event("own", who, what) for who, what in owns.items()]
     dead: str | None = None
     error: int | None = None
@@ -176,6 +180,18 @@ def _plan(rng: random.Random, characters: int, events: int) -> tuple[list[str], 
     if after and rng.random() < DEAD_ACTS:
         return kinds, rng.choice(after)
     return kinds, rng.choice(uses)
+
+
+def _travelling(
+    rng: random.Random, kinds: list[str], target: int, journeys: int
+) -> tuple[list[str], int]:
+    """`kinds` with `journeys` more journeys at random places, and where the target is now."""
+    kinds = list(kinds)
+    for _ in range(journeys):
+        place = rng.randint(0, len(kinds))
+        kinds.insert(place, "go")
+        target += place <= target
+    return kinds, target
 
 
 def _event(

@@ -13,7 +13,7 @@ from litereason.tasks.flawed_fictions import FlawedFictionsTask
 from litereason.tasks.stories import StoriesTask
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (StoriesTask, FlawedFictionsTask)}
-__all__ = ["TASKS", "Example", "Task", "get_task"]
+__all__ = ["TASKS", "Example", "Task", "from_file", "get_task"]
 
 
 def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
@@ -25,7 +25,9 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
     if name in TASKS:
         chosen: Any = TASKS[name]
     elif ".py:" in name:
-        chosen = _from_file(*name.rsplit(":", 1))
+        chosen = from_file(name)
+        if not (inspect.isclass(chosen) and issubclass(chosen, Task)):
+            raise ConfigError(f"{name}: expected a class that is a litereason.tasks.Task")
     else:
         close = difflib.get_close_matches(name, TASKS, 1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -41,10 +43,16 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
         raise ConfigError(f"task {name!r} refuses its options {options or {}}: {error}") from error
 
 
-def _from_file(path: str, name: str) -> Any:
+def from_file(place: str) -> Any:
+    """What `path/to/file.py:name` names.
+
+    Raises:
+        ConfigError: no such file or name, or the file cannot be imported.
+    """
+    path, _, name = place.rpartition(":")
     if not Path(path).is_file():
-        raise ConfigError(f"no such task file: {path}")
-    spec = importlib.util.spec_from_file_location(f"litereason_task_{Path(path).stem}", path)
+        raise ConfigError(f"no such file: {path or place}; expected path/to/file.py:name")
+    spec = importlib.util.spec_from_file_location(f"litereason_file_{Path(path).stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look the module up
@@ -52,7 +60,6 @@ def _from_file(path: str, name: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(module, name, None)
-    if not (inspect.isclass(found) and issubclass(found, Task)):
-        raise ConfigError(f"{path} has no class {name!r} that is a litereason.tasks.Task")
-    return found
+    if not hasattr(module, name):
+        raise ConfigError(f"{path} has no {name!r}")
+    return getattr(module, name)

@@ -20,6 +20,7 @@ class StoriesTask(PlotHoleTask):
         seed: another seed, other stories.
         size: how many examples a split has, if no limit is given.
         style: the style of demonstrations (`litereason.stories.reasoning.STYLES`).
+        journeys: how many more sentences that change nothing are strewn over a story.
     """
 
     name = "stories"
@@ -36,8 +37,9 @@ class StoriesTask(PlotHoleTask):
         seed: int = 0,
         size: int = 2000,
         style: str = "verbose",
+        journeys: int = 0,
     ) -> None:
-        self.options = {"characters": characters, "events": events}
+        self.options = {"characters": characters, "events": events, "journeys": journeys}
         self.seed, self.size, self.style = seed, size, style
 
     def examples(self, split: str, limit: int | None = None) -> list[Example]:
