@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import re
+
 import pytest
 
 import litereason
@@ -125,15 +127,25 @@ def test_text_options_are_text():
     assert found.temperature == 0.5 and found.limit is None
 
 
-def test_several_things_rl_cannot_do(latent_llama, words):
-    from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
-    from litereason.tasks.stories import StoriesTask
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refresh": "never"}, "expected one of epoch, off, joint"),
+        ({"refresh_share": 0.0}, "refresh_share is 0.0"),
+        ({"length_penalty": "short"}, "expected one of none, overlong, correct_only"),
+        ({"long_prompts": "keep"}, "expected one of refuse, drop, truncate"),
+        ({"rollout_batch_size": 0}, "rollout_batch_size is 0; expected at least 1"),
+        ({"use_vllm": True}, "use_vllm=True is not supported"),
+        ({"cache_implementation": "static"}, "leave it out"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing=True drops the KV cache"),
+        ({"num_iterations": 3, "save_steps": 10}, "expected a multiple of 3"),
+    ],
+)
+def test_what_rl_refuses(tmp_path, options, message):
+    from litereason.grpo import LatentGRPOConfig
 
-    args = LatentGRPOConfig(
-        output_dir="x", beta=0.1, use_cpu=True, bf16=False, per_device_train_batch_size=16
-    )
-    with pytest.raises(ConfigError, match=r"beta is 0\.1; expected 0"):
-        LatentGRPOTrainer(latent_llama, args, StoriesTask(), [], words, "latent")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        LatentGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
 
 
 def test_unknown_model(capsys, tmp_path):

@@ -1,6 +1,7 @@
 """Stage 3 on the tiny model: what TRL is asked, what it computes, what it must not touch."""
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from trl import GRPOTrainer
 
 import litereason
 import naive
+from litereason import policy_pass
 from litereason.checkpoints import load
+from litereason.errors import DataError
 from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
 from litereason.tasks.stories import StoriesTask
 
@@ -32,21 +35,56 @@ def test_the_hooks_of_trl_are_where_we_override_them():
 
 
 @pytest.fixture
-def trainer(tiny_base, tmp_path):
-    """A trainer of the tiny model in float64, with tags made likely."""
-    model, tokenizer = load(tiny_base, dtype=torch.float64)
-    litereason.attach(model, tokenizer, litereason.LatentConfig(projector="rms", depth=1))
-    tags = [f"\n<implicit_thought>{n}</implicit_thought>" for n in range(1, 6)]
-    ids = torch.tensor(tokenizer.convert_tokens_to_ids(tags))
-    with torch.no_grad():
-        model.lm_head.weight[ids] += 0.05 * torch.randn(5, 96, generator=torch.manual_seed(0))
-    args = LatentGRPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, learning_rate=1e-3, num_generations=4,
-        per_device_train_batch_size=8, gradient_accumulation_steps=1, max_completion_length=24,
-        max_steps=2, save_strategy="no", logging_steps=1, refresh_share=1.0, temperature=0.7,
-    )  # fmt: skip
-    task = StoriesTask()
-    return LatentGRPOTrainer(model, args, task, task.examples("train", 2), tokenizer, "latent")
+def make_trainer(tiny_base, tmp_path):
+    """Makes trainers of the tiny model in float64, with tags made likely."""
+
+    def make(latent=True, task=None, examples=2, reward_funcs=(), peft=None, **changes):
+        model, tokenizer = load(tiny_base, dtype=torch.float64)
+        if latent:
+            litereason.attach(model, tokenizer, litereason.LatentConfig(projector="rms", depth=1))
+            tags = [f"\n<implicit_thought>{n}</implicit_thought>" for n in range(1, 6)]
+            ids = torch.tensor(tokenizer.convert_tokens_to_ids(tags))
+            with torch.no_grad():
+                model.lm_head.weight[ids] += 0.05 * torch.randn(
+                    5, 96, generator=torch.manual_seed(0), dtype=torch.float64
+                )
+        options = {
+            "output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "learning_rate": 1e-3,
+            "num_generations": 4, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1,
+            "max_completion_length": 24, "max_steps": 2, "save_strategy": "no", "logging_steps": 1,
+            "refresh_share": 1.0, "temperature": 0.7,
+        }  # fmt: skip
+        args = LatentGRPOConfig(**(options | changes))
+        task = task or StoriesTask()
+        more = {"peft_config": peft} if peft else {}
+        return LatentGRPOTrainer(
+            model, args, task, task.examples("train", examples), tokenizer,
+            "latent" if latent else "plain", reward_funcs, **more,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def trainer(make_trainer):
+    return make_trainer()
+
+
+class Alternating(StoriesTask):
+    """Every other completion earns 1, whatever it says."""
+
+    name = "alternating"
+    calls = 0
+
+    def reward(self, example, completion):
+        type(self).calls += 1
+        return float(type(self).calls % 2)
+
+
+@pytest.fixture
+def alternating():
+    Alternating.calls = 0
+    return Alternating()
 
 
 def rollout(trainer):
@@ -136,3 +174,222 @@ def test_a_refresh_with_nothing_to_replace_is_skipped(trainer):
     refresh.on_step_end(trainer.args, trainer.state, trainer.control)
     assert trainer._metrics["train"]["latent/refresh_skipped"] == [1.0]
     assert trainer.rewarded == []
+
+
+LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_every_loss_of_trl_trains(make_trainer, alternating, loss_type):
+    """Two passes over each generation, a KL term, two micro-batches a step."""
+    trainer = make_trainer(
+        task=alternating, loss_type=loss_type, beta=0.05, num_iterations=2, max_steps=2,
+        per_device_train_batch_size=4, gradient_accumulation_steps=2, refresh="off",
+    )  # fmt: skip
+    before = trainer.model.lm_head.weight.detach().clone()
+    trainer.train()
+    logs = [row for row in trainer.state.log_history if "loss" in row]
+    assert len(logs) == 2 and all(abs(row["loss"]) < 1e3 for row in logs)
+    assert logs[0]["kl"] == pytest.approx(0, abs=1e-9), "the reference takes its own latent steps"
+    assert logs[1]["kl"] > 1e-9
+    assert not torch.equal(before, trainer.model.lm_head.weight)
+
+
+def test_trl_has_no_loss_that_is_not_tested():
+    source = inspect.getsource(GRPOTrainer._compute_loss)
+    assert set(re.findall(r'"(\w*(?:po|PO))"', source)) == set(LOSSES)
+
+
+def test_the_loss_counts_discrete_tokens_only(make_trainer, alternating):
+    """dr_grpo by hand: on policy every ratio is 1, so a row adds -advantage x its discrete tokens."""
+    trainer = make_trainer(task=alternating, loss_type="dr_grpo", scale_rewards="none", max_steps=1)
+    seen = []
+    inner = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: seen.append(inputs) or inner(model, inputs)
+    trainer.train()
+    (inputs,) = seen
+    ids, mask = inputs["completion_ids"], inputs["completion_mask"]
+    slots = ((ids == trainer.latent_id) & (mask == 1)).sum()
+    assert slots > 0
+    discrete = ((ids != trainer.latent_id) & (mask == 1)).sum(1)
+    expected = -(inputs["advantages"] * discrete).sum() / (8 * 24)
+    loss = next(row["loss"] for row in trainer.state.log_history if "loss" in row)
+    assert loss == pytest.approx(float(expected), abs=1e-6)
+    assert abs(loss) > 1e-3
+
+
+def test_accumulation_changes_nothing(make_trainer, alternating):
+    """Sixteen completions at once, or four times four: the same completions, loss and weights."""
+    weights, losses = [], []
+    for size, steps in ((16, 1), (4, 4)):
+        Alternating.calls = 0
+        trainer = make_trainer(
+            task=alternating, examples=4, per_device_train_batch_size=size, max_steps=2,
+            gradient_accumulation_steps=steps, loss_type="dapo", refresh="off",
+        )  # fmt: skip
+        trainer.train()
+        weights.append(trainer.model.lm_head.weight.detach().clone())
+        losses.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-7, atol=1e-9)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-7)
+
+
+def test_groups_stay_together_in_micro_batches(make_trainer, alternating):
+    trainer = make_trainer(
+        task=alternating, examples=4, per_device_train_batch_size=4, gradient_accumulation_steps=4,
+        max_steps=1,
+    )  # fmt: skip
+    seen = []
+    inner = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: seen.append(inputs) or inner(model, inputs)
+    trainer.train()
+    assert len(seen) == 4
+    for inputs in seen:
+        assert len({tuple(row) for row in inputs["prompt_ids"].tolist()}) == 1
+
+
+def test_latents_are_replayed_or_found_again(make_trainer, alternating, monkeypatch):
+    monkeypatch.setattr(policy_pass, "_fill_after", lambda *_: pytest.fail("latents were found again"))
+    trainer = make_trainer(task=alternating, refresh="off", num_iterations=2, max_steps=2)
+    trainer.train()
+    drift = [row["latent/drift"] for row in trainer.state.log_history if "latent/drift" in row]
+    assert drift[0] < 1e-9 < drift[1], "the second pass has another policy"
+    trainer = make_trainer(task=alternating, refresh="off", refill_latents=True, max_steps=1)
+    with pytest.raises(pytest.fail.Exception, match="found again"):
+        trainer.train()
+
+
+def test_replayed_and_refilled_losses_agree_on_policy(make_trainer, alternating):
+    norms = []
+    for refill in (False, True):
+        Alternating.calls = 0
+        trainer = make_trainer(task=alternating, refill_latents=refill, max_steps=1, refresh="off")
+        trainer.train()
+        norms.append(next(r["grad_norm"] for r in trainer.state.log_history if "grad_norm" in r))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6) and norms[0] > 0
+
+
+def test_joint_training_moves_the_projector_by_the_policy_gradient(make_trainer, alternating):
+    for refresh, moves in (("joint", True), ("off", False)):
+        trainer = make_trainer(task=alternating, refresh=refresh, max_steps=1)
+        before = [p.detach().clone() for p in trainer.model.latent_projector.parameters()]
+        trainer.train()
+        after = trainer.model.latent_projector.parameters()
+        moved = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert moved == moves
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_adapter_trains_with_a_kl_term(make_trainer, alternating, saved):
+    """The base stays, the adapter moves, the reference is the policy without it."""
+    from peft import LoraConfig
+
+    peft = LoraConfig(
+        r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM",
+        modules_to_save=["latent_projector"] if saved else None,
+    )  # fmt: skip
+    trainer = make_trainer(task=alternating, peft=peft, beta=0.05, max_steps=3)
+    names = dict(trainer.model.named_parameters())
+    before = {name: p.detach().clone() for name, p in names.items()}
+    trainer.train()
+    logs = [row for row in trainer.state.log_history if "kl" in row]
+    assert logs[0]["kl"] == pytest.approx(0, abs=1e-9) and logs[-1]["kl"] > 1e-12
+    moved = {name for name, p in names.items() if not torch.equal(p, before[name])}
+    assert any("lora_" in name for name in moved)
+    assert all("lora_" in name or "latent_projector" in name for name in moved)
+    assert any("latent_projector" in name for name in moved), "the refresh trains it"
+
+
+def test_several_rewards_are_weighed(make_trainer, alternating):
+    def short(completion_ids, examples, **kwargs):
+        assert len(examples) == len(completion_ids) and examples[0].id.startswith("train-")
+        return [-float(len(ids)) for ids in completion_ids]
+
+    trainer = make_trainer(
+        task=alternating, reward_funcs=[short], reward_weights=[1.0, 0.5], max_steps=1,
+        length_penalty="correct_only", length_penalty_weight=0.25, length_penalty_span=8,
+    )  # fmt: skip
+    trainer.train()
+    row = next(row for row in trainer.state.log_history if "reward" in row)
+    parts = [row[f"rewards/{name}/mean"] for name in ("reward", "short", "length")]
+    assert row["reward"] == pytest.approx(parts[0] + 0.5 * parts[1] + 0.25 * parts[2], rel=1e-5)
+    assert parts[0] == 0.5 and parts[1] < 0 and parts[2] <= 0
+
+
+class Unscorable(StoriesTask):
+    """The first of four completions cannot be scored, the others earn 0, 1, 1."""
+
+    name = "unscorable"
+    calls = 0
+
+    def reward(self, example, completion):
+        type(self).calls += 1
+        return [None, 0.0, 1.0, 1.0][(type(self).calls - 1) % 4]
+
+
+def test_what_cannot_be_scored_has_no_advantage(make_trainer):
+    """Mean and deviation are those of the scorable three: 2/3 and 0.5774."""
+    Unscorable.calls = 0
+    trainer = make_trainer(task=Unscorable(), max_steps=1, length_penalty="overlong")
+    seen = []
+    inner = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: seen.append(inputs) or inner(model, inputs)
+    trainer.args.reward_weights = trainer.reward_weights = torch.tensor([1.0, 0.0])
+    trainer.train()
+    advantages = seen[0]["advantages"].view(2, 4)
+    expected = torch.tensor([0.0, -2 / 3, 1 / 3, 1 / 3]) / (1 / 3) ** 0.5
+    torch.testing.assert_close(advantages, expected.expand(2, 4), rtol=1e-3, atol=1e-3)
+    assert next(r["unscorable"] for r in trainer.state.log_history if "unscorable" in r) == 0.25
+
+
+def test_a_batch_in_which_nothing_can_be_scored_teaches_nothing(make_trainer):
+    class Nothing(StoriesTask):
+        name = "nothing"
+
+        def reward(self, example, completion):
+            return None
+
+    trainer = make_trainer(task=Nothing(), max_steps=1, refresh="off")
+    before = trainer.model.lm_head.weight.detach().clone()
+    trainer.train()
+    assert torch.equal(before, trainer.model.lm_head.weight)
+    row = next(row for row in trainer.state.log_history if "unscorable" in row)
+    assert row["unscorable"] == 1.0
+
+
+def test_long_prompts_are_refused_dropped_or_cut(make_trainer, capsys):
+    lengths = {len(ids) for ids in rollout(make_trainer(examples=6))[0]}
+    limit = max(lengths) - 1
+    with pytest.raises(DataError, match=rf"of 6 prompts have more than {limit} tokens .*'train-0-"):
+        make_trainer(examples=6, max_prompt_length=limit)
+    with pytest.raises(DataError, match="6 of 6 prompts"):
+        make_trainer(examples=6, max_prompt_length=2, long_prompts="drop")
+    dropped = make_trainer(examples=6, max_prompt_length=limit, long_prompts="drop")
+    assert len(dropped.train_dataset) == len(dropped.prompts) < 6
+    cut = make_trainer(examples=6, max_prompt_length=limit, long_prompts="truncate")
+    assert {len(ids) for ids in rollout(cut)[0]} <= {*lengths, limit} - {max(lengths)}
+    assert len(cut.train_dataset) == 6
+    said = capsys.readouterr().err
+    assert "left out" in said and "cut to their last" in said
+
+
+def test_latents_can_be_switched_off(make_trainer, alternating):
+    trainer = make_trainer(task=alternating, max_thoughts=0, max_steps=1)
+    trainer.train()
+    row = next(row for row in trainer.state.log_history if "latent/steps" in row)
+    assert row["latent/steps"] == 0 and row["latent/trigger_rate"] == 0
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(make_trainer, alternating):
+    trainer = make_trainer(task=alternating, max_steps=2, refresh="off")
+    inner = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: inner(model, inputs) * (
+        torch.nan if trainer.state.global_step == 0 else 1.0
+    )
+    before = trainer.model.lm_head.weight.detach().clone()
+    trainer.train()
+    assert trainer.skipped_steps == 1
+    logs = [row["non_finite_steps"] for row in trainer.state.log_history if "reward" in row]
+    assert logs == [0.0, 1.0]
+    assert bool(trainer.model.lm_head.weight.isfinite().all())
+    assert not torch.equal(before, trainer.model.lm_head.weight)
