@@ -1,0 +1,48 @@
+"""Two processes on gloo: the losses, weights and metrics of one process with the same global batch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from litereason.checkpoints import load
+from litereason.cli import main
+from test_resume import metrics, setting  # noqa: F401  (a fixture)
+
+# plain SGD: Adam would blow up what rounding makes of gradients near zero
+OPTIONS = "--logging_steps 1 --max_steps 4 --optim sgd --learning_rate 0.2".split()
+
+
+def launch(words, processes=2):
+    """Run the command as torchrun does on a machine without GPUs."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
+        "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "litereason.cli", *words,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+def test_two_processes_are_one(setting, loss_type):  # noqa: F811
+    home, words = setting
+    words = [*words, "--loss_type", loss_type, *OPTIONS]
+    one, two = home / f"one-{loss_type}", home / f"two-{loss_type}"
+    words += ["--gradient_accumulation_steps", "1"]
+    # 8 completions a step in one process, 4 in each of two
+    assert main(["rl", "--run_dir", str(one), *words, "--per_device_train_batch_size", "8"]) == 0
+    done = launch(["rl", "--run_dir", str(two), *words])
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours, wanted = (metrics(run / "rl" / "litereason") for run in (two, one))
+    assert [row["step"] for row in ours] == [row["step"] for row in wanted]
+    for got, expected in zip(ours, wanted, strict=True):
+        assert got.keys() == expected.keys()
+        for key, value in expected.items():
+            assert got[key] == pytest.approx(value, rel=2e-4, abs=2e-6), key
+    assert any(row.get("refresh_loss_after") for row in wanted)
+    a, b = (load(run / "rl" / "litereason" / "model")[0].state_dict() for run in (two, one))
+    for name, value in b.items():
+        torch.testing.assert_close(a[name], value, rtol=1e-4, atol=2e-5, msg=name)
+    assert done.stderr.count("saved ") == 1, "one process speaks and writes"
