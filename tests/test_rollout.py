@@ -124,6 +124,24 @@ def test_a_prompt_is_computed_once_and_finished_rows_leave(latent_llama, words):
     assert min(s[0] for s in steps[-2:]) < 5, "rows have left"
 
 
+def test_padding_that_no_row_needs_is_dropped(latent_llama, words, monkeypatch):
+    """The longest prompt ends at once; the others go on to the last position, without its columns."""
+    short, long, *_ = architectures.prompts_of(words)
+    prompts = [long, short, short]
+    (first,) = roll_out(latent_llama, [long], settings(words), draws((0,), [0], NEW))
+    others = roll_out(latent_llama, [short], settings(words), draws((0,), [0], NEW))[0].ids
+    assert first.ids[0] not in others
+    config = settings(words, eos_token_id=first.ids[0])
+    dropped = []
+    inner = rollout.drop_columns
+    monkeypatch.setattr(
+        rollout, "drop_columns", lambda cache, n: dropped.append(n) or inner(cache, n)
+    )
+    made = roll_out(latent_llama, prompts, config, draws((0,), range(3), NEW))
+    assert [r.ids for r in made] == [first.ids[:1], others, others]
+    assert dropped == [len(long) - len(short)] and len(others) == NEW
+
+
 def test_switches_reach_the_rollout(latent_llama, words):
     prompts, _ = batch_of(latent_llama, words)
     config, uniform = settings(words, top_k=0), draws((0,), range(7), NEW)

@@ -26,6 +26,7 @@ from litereason.losses import completion_log_probs
 from litereason.model import backbone, causal_lm, enterable, has_latents, projector_of
 from litereason.policy_pass import completion_states
 from litereason.rewards import LENGTH_PENALTIES, checked, length, length_penalty, task_reward
+from litereason.rl_plan import check_enough, check_passes
 from litereason.rollout import Rollout, draws, roll_out
 from litereason.sampling import conversation, encode
 from litereason.sft import SkipNonFinite, refuse_checkpointing
@@ -174,10 +175,13 @@ class LatentGRPOTrainer(GRPOTrainer):
         self.skipped_steps = 0
         prompts = [task.prompt(example, mode) for example in examples]
         tags = causal_lm(model).latent_tags if self.latent else None
-        lengths = [len(encode(tokenizer, prompt, tags)) for prompt in prompts]
+        encoded = [encode(tokenizer, prompt, tags) for prompt in prompts]
+        lengths = [len(ids) for ids in encoded]
         fitting = fitting_prompts(model, args, [example.id for example in examples], lengths)
         examples = [examples[i] for i in fitting]
         self.prompts = [prompts[i] for i in fitting]
+        check_enough(args, args.world_size, len(examples))
+        thoughts = self.latent and any(self.latent_id in encoded[i] for i in fitting)
         # Of the newest generation in training and in evaluation: ids of a row -> its latents.
         self._kept: dict[str, dict[bytes, torch.Tensor]] = {"train": {}, "eval": {}}
         self._draws: dict[str, tuple[int, int]] = {}
@@ -209,6 +213,8 @@ class LatentGRPOTrainer(GRPOTrainer):
             processing_class=tokenizer,
             **kwargs,
         )
+        self.sharded = self.is_fsdp_enabled or self._dist.is_zero3
+        check_passes(args, self.sharded, self.latent, thoughts)
         if self.latent:  # TRL's PEFT wrapping may have chosen otherwise
             projector_of(self.model).requires_grad_(args.refresh == "joint")
         if reference is not None:
@@ -303,6 +309,7 @@ class LatentGRPOTrainer(GRPOTrainer):
                 config,
                 draws(seed, rows, config.max_new_tokens),
                 self.args.rollout_batch_size,
+                self.sharded and self.accelerator.num_processes > 1,
                 **switches,
             )
         if self.latent:

@@ -44,6 +44,7 @@ def roll_out(
     config: GenerationConfig,
     uniform: Tensor,
     at_once: int | None = None,
+    in_step: bool = False,
     **switches: Any,
 ) -> list[Rollout]:
     """A completion of every prompt, in order.
@@ -54,6 +55,8 @@ def roll_out(
         config: as for `generate`, with `max_new_tokens`, `eos_token_id` and `pad_token_id`.
         uniform: `(len(prompts), max_new_tokens)` numbers in [0, 1), see `draws`.
         at_once: completions that run together; None: all.
+        in_step: run as many forwards as every other process does, because each forward needs them all
+            (sharded weights); their prompts must be as many.
         switches: of latent steps, for a model that has them: `max_thoughts`, `max_latent_steps`.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i])))
@@ -66,7 +69,7 @@ def roll_out(
         pad = config.pad_token_id or 0
         rows = [[pad] * n + list(prompts[i]) for i, n in zip(chosen, blanks, strict=True)]
         mask = [[0] * n + [1] * (width - n) for n in blanks]
-        loop = _Loop(uniform[chosen].to(model.device))
+        loop = _Loop(uniform[chosen].to(model.device), in_step)
         model.generate(
             input_ids=torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
@@ -81,8 +84,9 @@ def roll_out(
 class _Loop:
     """The decoding loop; `done` holds finished completions by row."""
 
-    def __init__(self, uniform: Tensor) -> None:
+    def __init__(self, uniform: Tensor, in_step: bool) -> None:
         self.uniform = uniform
+        self.in_step = in_step
         self.done: dict[int, Rollout] = {}
 
     def __call__(
@@ -119,8 +123,13 @@ class _Loop:
             mask = torch.cat([mask, mask.new_ones(len(ids), 1)], 1)
             lengths += ~ended
             ended |= stopping_criteria(ids, None)
+            if step + 1 == self.uniform.shape[1]:  # columns that were dropped hide it from the criteria
+                ended[:] = True
             count = int(ended.sum())
-            if count < len(rows) and (not count or count < LEAVING * len(rows)):
+            over = count == len(rows)
+            if self.in_step:
+                over = all_processes(over, ids.device)
+            if not over and (count in (0, len(rows)) or count < LEAVING * len(rows)):
                 continue
             self._leave(model, ids[ended], lengths[ended], rows[ended], cache, ended, start)
             stay = (~ended).nonzero()[:, 0]
@@ -158,6 +167,13 @@ class _Loop:
                 weight = next(spine.latent_projector.parameters(), before)
                 latents = spine.latent_projector(before.to(weight.dtype)).to(before.dtype)
             self.done[row] = Rollout(new.tolist(), latents)
+
+
+def all_processes(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` holds in every process."""
+    votes = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MIN)
+    return bool(votes)
 
 
 def prefilled(model: Any, ids: Tensor, mask: Tensor) -> Any:
