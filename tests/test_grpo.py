@@ -393,3 +393,19 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(make_trainer, alterna
     assert logs == [0.0, 1.0]
     assert bool(trainer.model.lm_head.weight.isfinite().all())
     assert not torch.equal(before, trainer.model.lm_head.weight)
+
+
+def test_tensorboard_gets_what_the_console_gets(make_trainer, alternating, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    trainer = make_trainer(task=alternating, report_to=["tensorboard"], max_steps=2)
+    trainer.train()
+    trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    names = set(events.Tags()["scalars"])
+    for name in ("latent/trigger_rate", "latent/drift", "latent/steps_per_thought", "entropy"):
+        assert f"train/{name}" in names
+    logged = [e.value for e in events.Scalars("train/latent/trigger_rate")]
+    rows = [r for r in trainer.state.log_history if "latent/trigger_rate" in r]
+    assert logged == pytest.approx([r["latent/trigger_rate"] for r in rows])

@@ -502,7 +502,13 @@ PROJECTOR_FILE = "latent_projector.pt"
 def prompt_limit(model: Any, args: LatentGRPOConfig) -> int | None:
     """The most tokens that a prompt may have, or None if there is no bound."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    bounds = [args.max_prompt_length, context and context - (args.max_completion_length or 0)]
+    new = args.max_completion_length or 0
+    if context and new >= context:
+        raise ConfigError(
+            f"max_completion_length is {new}, but the model's context has {context} tokens, prompt and "
+            "completion together; set a lower max_completion_length"
+        )
+    bounds = [args.max_prompt_length, context and context - new]
     return min((bound for bound in bounds if bound), default=None)
 
 
