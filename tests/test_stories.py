@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from litereason.errors import ConfigError
-from litereason.stories import reasoning, world
+from litereason.stories import pretrain, reasoning, world
 from litereason.stories.tiny import tiny_tokenizer
 from litereason.stories.world import Story
 from litereason.tasks.base import MODES
@@ -427,3 +428,25 @@ def test_the_best_known_semantic_short_cut_stays_far_from_solving_the_task(corpu
     record_property("accuracy", accuracy)
     print(f"semantic short cut, best: {accuracy:.3f}")
     assert 0.70 <= accuracy <= 0.79
+
+
+def test_muon_steps_as_torchs_does_but_for_its_rounding():
+    shapes = [(8, 8), (8, 8), (24, 8), (8, 24), (24, 8)]
+    generator = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=generator) for shape in shapes]
+    options = {"lr": 0.1, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    found = []
+    for kind in (torch.optim.Muon, pretrain.Muon):
+        parameters = [torch.nn.Parameter(start.clone()) for start in starts]
+        optimizer = kind(parameters, **options)
+        generator.manual_seed(1)
+        for step in range(3):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            if step == 1:
+                parameters[2].grad = None  # left alone
+            optimizer.step()
+        found.append([parameter.detach() for parameter in parameters])
+    for start, theirs, ours in zip(starts, *found, strict=True):
+        assert (theirs - start).norm() > 0.2
+        assert (ours - theirs).norm() < 0.03 * (theirs - start).norm()
