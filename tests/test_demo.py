@@ -13,7 +13,7 @@ def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "QUICK", SMALLEST)
     monkeypatch.setattr(module, "NEW_TOKENS", 60)
     monkeypatch.setattr(module, "PROMPTS_A_STEP", 8)
-    config = DemoConfig(run_dir=str(tmp_path / "run"), quick=True)
+    config = DemoConfig(run_dir=str(tmp_path / "run"), quick=True, workers=1)
     real = module.stages.rl
     calls = []
 
@@ -26,7 +26,7 @@ def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module.stages, "rl", fails_once)
     # A tiny untrained model may earn nothing: the traces of the task itself stand in.
     monkeypatch.setattr(module.Arms, "collect", gold_traces)
-    assert main(["demo", "--quick", "--run_dir", config.run_dir]) == 130
+    assert main(["demo", "--quick", "--workers", "1", "--run_dir", config.run_dir]) == 130
     first = files.read_json(tmp_path / "run" / "timings.json")
     report = demo(config)
     assert report.stat().st_size > 50_000

@@ -1,20 +1,51 @@
 """What people see while they wait: one console on stderr and rich progress bars."""
 
+from collections.abc import Callable
+from typing import Any
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 console = Console(stderr=True, highlight=False)
+# In a process beside others: is told ("say", message) and ("bar", fields) in place of the terminal.
+listener: Callable[[str, Any], None] | None = None
+
+
+class _ToldProgress(Progress):
+    """A display that shows nothing and tells the listener."""
+
+    def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
+        task = super().add_task(*args, **kwargs)
+        self._tell(task)
+        return task
+
+    def update(self, task_id: TaskID, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().update(task_id, **kwargs)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        task = next(task for task in self.tasks if task.id == task_id)
+        fields = {"description": task.description, "completed": task.completed, "total": task.total}
+        if listener:
+            listener("bar", fields | task.fields)
 
 
 def progress() -> Progress:
     """A progress display with a description, a bar, counts, times and a `note` field."""
+    if listener:
+        return _ToldProgress(disable=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=14),
@@ -29,4 +60,7 @@ def progress() -> Progress:
 
 def say(message: str) -> None:
     """One line for people; results for programs go to files and stdout."""
-    console.print(message, markup=False)
+    if listener:
+        listener("say", message)
+    else:
+        console.print(message, markup=False)

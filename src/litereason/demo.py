@@ -3,10 +3,12 @@
 A tiny base model is trained from nothing, then the arms: base, direct answers, ordinary RL, LiteReason,
 and LiteReason's control, in which every latent step is the same trained pause embedding. Each arm is
 judged on held-out stories, LiteReason also with another row's latents, and the report says what held.
-Nothing is chosen on the test split. Every stage resumes and is skipped when complete.
+Nothing is chosen on the test split. Every stage resumes and is skipped when complete. What does not
+need each other runs at the same time: a model this small makes no use of a second thread.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +19,12 @@ import torch
 from litereason import files, stages
 from litereason.checkpoints import save
 from litereason.console import say
+from litereason.errors import ConfigError
 from litereason.records import write_comparisons
 from litereason.report import write_report
 from litereason.run_dir import open_stage
 from litereason.sft import ProjectorConfig, ProjectorTrainer
+from litereason.side_by_side import side_by_side
 from litereason.stories.pretrain import Lessons, MuonAdamW, lesson_rows
 from litereason.stories.tiny import SPECIAL, tiny_model, tiny_tokenizer
 from litereason.tasks.stories import StoriesTask
@@ -40,11 +44,16 @@ TITLES = {
 
 @dataclasses.dataclass(kw_only=True)
 class DemoConfig:
-    """Run every stage on the embedded task and write a report (about 20 minutes on 2 cores)."""
+    """Run every stage on the embedded task and write a report (about 12 minutes on 2 cores)."""
 
     run_dir: str = stages.option("runs/demo", "where everything goes")
     quick: bool = stages.option(False, "a smaller run of a few minutes, to see all stages work")
     seed: int = stages.option(0, "seed of everything random")
+    workers: int = stages.option(3, "arms that run side by side, a thread and about 1 GB each")
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"--workers is {self.workers}; expected at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,23 +80,31 @@ def demo(config: DemoConfig) -> Path:
     clock = Clock(run / "timings.json")
     base = clock("train the base model", lambda: train_base(run / "base", scale, config.seed))
     make = Arms(config, scale, base)
-    evaluate(clock, make, "base", base, "plain")
-    evaluate(clock, make, "direct", base, "direct")
-    model = clock("direct answer: RL", lambda: make.rl("direct-rl", base, "direct"))
-    evaluate(clock, make, "direct-rl", model, "direct")
-    model = clock("RL without latent steps", lambda: make.rl("rl", base, "plain"))
-    evaluate(clock, make, "rl", model, "plain")
     clock("collect traces", make.collect)
-    for arm, projector in (("litereason", "rms"), ("pause", "pause")):
-        start = clock(f"{arm}: SFT", lambda a=arm, p=projector: make.sft(a, p))
-        model = clock(f"{arm}: RL", lambda a=arm, s=start: make.rl(a, s, "latent"))
-        evaluate(clock, make, arm, model, "latent")
-        if arm == "litereason":
-            evaluate(clock, make, "litereason-other-row", model, "latent", "other_row")
+    arms = {name: functools.partial(run_arms, make, name) for name in ("rl", "litereason", "pause")}
+    clock("arms, side by side", lambda: side_by_side(arms, config.workers, run / "logs"))
     write_comparisons(run)
     report = write_report(run)
     say(f"report: {report}")
     return report
+
+
+def run_arms(make: "Arms", name: str) -> None:
+    """All stages of an arm, or of all arms without thoughts (`rl`), with times of their own."""
+    clock = Clock(Path(make.config.run_dir) / "logs" / f"{name}.json")
+    if name == "rl":
+        evaluate(clock, make, "base", make.base, "plain")
+        evaluate(clock, make, "direct", make.base, "direct")
+        for arm, mode in (("direct-rl", "direct"), ("rl", "plain")):
+            model = clock(f"{arm}: RL", lambda a=arm, m=mode: make.rl(a, make.base, m))
+            evaluate(clock, make, arm, model, mode)
+        return
+    projector = "pause" if name == "pause" else "rms"
+    start = clock(f"{name}: SFT", lambda: make.sft(name, projector))
+    model = clock(f"{name}: RL", lambda: make.rl(name, start, "latent"))
+    evaluate(clock, make, name, model, "latent")
+    if name == "litereason":
+        evaluate(clock, make, "litereason-other-row", model, "latent", "other_row")
 
 
 class Clock:

@@ -25,6 +25,7 @@ def open_stage(directory: Path, settings: Any) -> Path:
     """
     wanted = plain(dataclasses.asdict(settings))
     wanted.pop("run_dir", None)  # it is where we are; moving a run must not make it another one
+    wanted.pop("workers", None)  # how it runs, not what comes out
     path = directory / "config.yaml"
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
