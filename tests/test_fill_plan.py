@@ -212,3 +212,8 @@ def test_a_dear_pass_makes_one_group():
     rows = [[100, 3], [10, 3]]
     assert len(plan(rows, "cpu")) == 2
     assert len(plan(rows, "cuda")) == 1
+
+
+def test_small_layers_make_passes_dear():
+    rows = [[n] for n in range(60, 188, 2)]
+    assert len(plan(rows, "cpu", layer=110_000)) < len(plan(rows, "cpu"))

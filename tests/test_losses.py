@@ -176,3 +176,21 @@ def test_loss_over_thoughts_equals_the_naive_loop(
         if parameter.requires_grad:
             scale = float(parameter.grad.abs().max())
             assert float((found[name] - parameter.grad).abs().max()) < 1e-5 * scale, name
+
+
+def test_plain_rows_of_like_length_run_together_to_the_same_loss(llama, monkeypatch):
+    lengths = [8, 3, 7, 2]
+    ids = torch.arange(1, 33).view(4, 8)
+    mask = (torch.arange(8) < torch.tensor(lengths)[:, None]).long()
+    given = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+    found = []
+    for price in (0, 10**6):
+        monkeypatch.setitem(fill_plan.PASS_COST, "cpu", price)
+        groups = latent_forward.micro_batches(backbone(llama), ids, mask)
+        assert len(groups) == (1 if price else 4)
+        llama.zero_grad()
+        loss = losses.next_token_loss(llama, **given)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in llama.parameters())])
+    for apart, together in zip(*found, strict=True):
+        torch.testing.assert_close(apart, together)

@@ -22,6 +22,9 @@ from typing import NamedTuple
 # is a guess (untested on GPU): it is far from full at a few hundred positions.
 PASS_COST = {"cpu": 24}
 PASS_COST_ELSEWHERE = 512
+# In small layers a call costs more than its arithmetic: with layers of so many parameters a pass costs
+# twice as many positions. For the demo's model (110,000 a layer) that makes 240.
+SMALL_LAYER = 1_000_000
 # Smaller groups are taken if they cost at most this much more than the cheapest: they need less memory.
 TOLERANCE = 0.1
 
@@ -40,6 +43,7 @@ def plan(
     device: str,
     aligned: bool = False,
     prefix_apart: bool = False,
+    layer: float = math.inf,
 ) -> list[Group]:
     """Groups and passes with the lowest estimated cost, or nearly, and smaller groups.
 
@@ -48,8 +52,9 @@ def plan(
         device: type of device, for the cost of a pass.
         aligned: no padding may stand between a row's positions (sliding windows count them).
         prefix_apart: first stretches have passes of their own, at half the cost: without gradient.
+        layer: parameters of one of the model's layers.
     """
-    price = PASS_COST.get(device, PASS_COST_ELSEWHERE)
+    price = PASS_COST.get(device, PASS_COST_ELSEWHERE) * (1 + SMALL_LAYER / layer)
     order = sorted(range(len(rows)), key=lambda i: sum(rows[i]))
     found: list[tuple[float, list[Group]]] = []
     size = len(rows)
@@ -73,7 +78,7 @@ def plan(
     return [groups for cost, groups in found if cost <= enough][-1]
 
 
-def _cheapest(rows: list[Sequence[int]], price: int, aligned: bool) -> tuple[Counts, float]:
+def _cheapest(rows: list[Sequence[int]], price: float, aligned: bool) -> tuple[Counts, float]:
     """(passes, cost) of one group: the best bound on the padding of a pass."""
     bounds = [0.0] if aligned else [0.0, *(price * 4.0**k for k in range(5)), math.inf]
     plans = [cut(rows, bound) for bound in bounds]

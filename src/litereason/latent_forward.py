@@ -158,14 +158,21 @@ def micro_batches(model: Any, ids: Tensor, mask: Tensor) -> list[list[int]]:
     time.
     """
     latent = ids == getattr(model, "latent_token_id", -1)
-    if not bool(latent.any()):
-        return [list(range(len(ids)))]
     return [rows for rows, _ in _plan(model, _stretches(latent, mask)[1], ids.device.type)]
 
 
 def _plan(model: Any, stretches: list[list[int]], device: str) -> list[Group]:
     apart = torch.is_grad_enabled() and _is_frozen(model)
-    return plan(stretches, device, aligned=has_sliding_window(model), prefix_apart=apart)
+    layers = max(1, getattr(model.config.get_text_config(), "num_hidden_layers", None) or 1)
+    inside = sum(p.numel() for p in model.parameters())
+    inside -= model.get_input_embeddings().weight.numel()
+    return plan(
+        stretches,
+        device,
+        aligned=has_sliding_window(model),
+        prefix_apart=apart,
+        layer=max(1, inside) / layers,
+    )
 
 
 def fill_group(

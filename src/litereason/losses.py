@@ -87,7 +87,9 @@ def next_token_loss(
     groups = latent_forward.micro_batches(backbone(model), input_ids, attention_mask)
 
     def loss_of(rows: list[int]) -> Tensor:
-        ids, mask, wanted = input_ids[rows], attention_mask[rows], labels[rows]
+        mask = attention_mask[rows]
+        end = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else mask.shape[1]
+        ids, mask, wanted = input_ids[rows, :end], mask[:, :end], labels[rows, :end]
         output = backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)
         hidden = output.last_hidden_state
         chosen = wanted[:, 1:] != -100
