@@ -44,7 +44,7 @@ TITLES = {
 
 @dataclasses.dataclass(kw_only=True)
 class DemoConfig:
-    """Run every stage on the embedded task and write a report (about 12 minutes on 2 cores)."""
+    """Run every stage on the embedded task and write a report (about 20 minutes on 2 cores)."""
 
     run_dir: str = stages.option("runs/demo", "where everything goes")
     quick: bool = stages.option(False, "a smaller run of a few minutes, to see all stages work")
