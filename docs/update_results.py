@@ -3,7 +3,7 @@
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: demo RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
+it is if not. Kinds: demo RUN_DIR, arms RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
 """
 
 import re
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from litereason import stats
 from litereason.files import read_json, read_jsonl, write_text
 from litereason.report.findings import findings
 from litereason.report.read import read_run
@@ -115,7 +118,35 @@ def evaluation(path: Path) -> str:
     )
 
 
+SHOWN = 10  # first and last steps of RL that a row is the mean of
+
+
+def arms(run: Path) -> str:
+    """Evaluated arms of a run with what held, and what RL did in each: steps, figures, wall time."""
+    read = read_run(run)
+    rows = [arm_row(read_json(run / "eval" / arm.name / "summary.json")) for arm in read.arms]
+    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read))
+    trained = []
+    for path in sorted((run / "rl").glob("*/metrics.jsonl")):
+        steps = [row for row in read_jsonl(path) if "reward" in row]
+        parts = [steps[:SHOWN], steps[-SHOWN:]]
+        keys = ("reward", "discrete_tokens", "trigger_rate")
+        means = [
+            " → ".join(interval(stats.interval(np.array([row[key] for row in part])), digits=2)
+                       for part in parts)
+            for key in keys
+        ]  # fmt: skip
+        minutes = f"{steps[-1]['seconds'] / 60:.1f}"
+        generated = f"{steps[-1]['generated_tokens']:,.0f}"
+        trained.append([path.parent.name, str(steps[-1]["step"]), *means, generated, minutes])
+    header = ["RL arm", "steps", "reward", "discrete tokens", "trigger rate"]
+    header += ["tokens generated in all", "minutes"]
+    note = f"First {SHOWN} steps → last {SHOWN} steps, with 95 % bootstraps over steps."
+    return f"{table(ARMS, rows)}\n{found}\n{table(header, trained)}\n{note}\n"
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
+    "arms": arms,
     "demo": demo,
     "bench": bench,
     "controls": controls,
@@ -128,7 +159,8 @@ def main() -> None:
 
     def made(match: re.Match[str]) -> str:
         begin, kind, path, end = match.groups()
-        ready: Path = ROOT / path / "report.html" if kind == "demo" else ROOT / path
+        whole = kind in ("demo", "arms")
+        ready: Path = ROOT / path / "report.html" if whole else ROOT / path
         if not ready.exists():
             print(f"left as it is: {path} is not there")
             return match[0]

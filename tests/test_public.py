@@ -107,6 +107,27 @@ def test_using_runs(words, tmp_path, monkeypatch):
     assert names["done"].latent_steps >= 3
 
 
+def test_rl_page_runs(tiny_base, tmp_path, monkeypatch):
+    """The block of docs/rl.md makes a trainer; its table names every option of ours, with its default."""
+    from litereason.grpo import LatentGRPOConfig
+    from litereason.tasks.stories import StoriesTask
+
+    page = (ROOT / "docs" / "rl.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    model, tokenizer = load(tiny_base)
+    litereason.attach(model, tokenizer)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    code = code.replace('num_generations=8', 'num_generations=8, use_cpu=True, bf16=False')
+    code = code.replace("trainer.train()", "").replace('"correct_only"', '"correct_only", max_completion_length=32')
+    names = {"model": model, "tokenizer": tokenizer, "task": StoriesTask(size=4)}
+    exec(compile(code, "rl.md", "exec"), names)
+    assert names["trainer"].args.length_penalty == "correct_only"
+    inherited = {field.name for field in dataclasses.fields(LatentGRPOConfig.__mro__[1])}
+    ours = {field.name for field in dataclasses.fields(LatentGRPOConfig)} - inherited
+    for name in ours:
+        assert f"`{name}`" in page, f"{name} is missing in docs/rl.md"
+
+
 def test_readme_task_works(tiny_base, tmp_path):
     code = next(s for s in snippets() if "class MyTask" in s)
     (tmp_path / "my_task.py").write_text(code)
