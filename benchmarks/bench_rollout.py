@@ -42,7 +42,9 @@ def main() -> None:
 
     tokens = GROUP * NEW
     rates = as_rates(interleaved(ours, stock, 3, warm_up=1), tokens, tokens)
-    report_pairs("rollout, prompt 1024", "generate, expanded batch", rates, ">= 2", "tokens per CPU s")
+    report_pairs(
+        "rollout, prompt 1024", "generate, expanded batch", rates, ">= 2", "tokens per CPU s"
+    )
 
 
 if __name__ == "__main__":

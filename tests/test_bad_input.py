@@ -1,9 +1,8 @@
 """What goes wrong for users: each a clear error, exit status 2, before anything expensive."""
 
 import json
-from pathlib import Path
-
 import re
+from pathlib import Path
 
 import pytest
 

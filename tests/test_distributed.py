@@ -12,7 +12,7 @@ from litereason.cli import main
 from test_resume import metrics, setting  # noqa: F401  (a fixture)
 
 # plain SGD: Adam would blow up what rounding makes of gradients near zero
-OPTIONS = "--logging_steps 1 --max_steps 4 --optim sgd --learning_rate 0.2".split()
+OPTIONS = ["--logging_steps", "1", "--max_steps", "4", "--optim", "sgd", "--learning_rate", "0.2"]
 
 
 def launch(words, processes=2):

@@ -249,7 +249,9 @@ def test_groups_stay_together_in_micro_batches(make_trainer, alternating):
 
 
 def test_latents_are_replayed_or_found_again(make_trainer, alternating, monkeypatch):
-    monkeypatch.setattr(policy_pass, "_fill_after", lambda *_: pytest.fail("latents were found again"))
+    monkeypatch.setattr(
+        policy_pass, "_fill_after", lambda *_: pytest.fail("latents were found again")
+    )
     trainer = make_trainer(task=alternating, refresh="off", num_iterations=2, max_steps=2)
     trainer.train()
     drift = [row["latent/drift"] for row in trainer.state.log_history if "latent/drift" in row]
@@ -383,8 +385,8 @@ def test_latents_can_be_switched_off(make_trainer, alternating):
 def test_steps_that_are_not_finite_are_skipped_and_counted(make_trainer, alternating):
     trainer = make_trainer(task=alternating, max_steps=2, refresh="off")
     inner = trainer._compute_loss
-    trainer._compute_loss = lambda model, inputs: inner(model, inputs) * (
-        torch.nan if trainer.state.global_step == 0 else 1.0
+    trainer._compute_loss = lambda model, inputs: (
+        inner(model, inputs) * (torch.nan if trainer.state.global_step == 0 else 1.0)
     )
     before = trainer.model.lm_head.weight.detach().clone()
     trainer.train()

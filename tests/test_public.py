@@ -1,5 +1,6 @@
 """The public surface: names, command line, README."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -30,8 +31,6 @@ def test_public_names():
 
 def test_option_names_are_frozen():
     """Renaming an option breaks recipes: do it on purpose, with a line in the changelog."""
-    import dataclasses
-
     shared = {"model", "task", "task_options", "run_dir", "name", "split", "limit", "mode"}
     shared |= {"projector", "projector_depth", "seed"}
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
@@ -40,7 +39,7 @@ def test_option_names_are_frozen():
     expected = {
         CollectConfig: shared | sampler | {"demonstrations"},
         SFTConfig: shared | sft | {"eval_traces", "eval_rows", "trainer"},
-        RLConfig: shared | {"trainer"},
+        RLConfig: shared | {"trainer", "rewards", "lora", "dry_run", "launch"},
         EvalConfig: shared | sampler | {"ablation", "title"},
     }
     for stage, names in expected.items():
@@ -117,8 +116,10 @@ def test_rl_page_runs(tiny_base, tmp_path, monkeypatch):
     model, tokenizer = load(tiny_base)
     litereason.attach(model, tokenizer)
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    code = code.replace('num_generations=8', 'num_generations=8, use_cpu=True, bf16=False')
-    code = code.replace("trainer.train()", "").replace('"correct_only"', '"correct_only", max_completion_length=32')
+    code = code.replace("num_generations=8", "num_generations=8, use_cpu=True, bf16=False")
+    code = code.replace("trainer.train()", "").replace(
+        '"correct_only"', '"correct_only", max_completion_length=32'
+    )
     names = {"model": model, "tokenizer": tokenizer, "task": StoriesTask(size=4)}
     exec(compile(code, "rl.md", "exec"), names)
     assert names["trainer"].args.length_penalty == "correct_only"

@@ -71,7 +71,9 @@ def test_a_faulty_function_is_an_error_that_says_where(function, message):
 
 def test_a_function_gets_its_examples_and_may_decline():
     def answers(examples, completions, **kwargs):
-        return [None if c == "?" else e.answer == c for e, c in zip(examples, completions, strict=True)]
+        return [
+            None if c == "?" else e.answer == c for e, c in zip(examples, completions, strict=True)
+        ]
 
     made = examples()
     reward = checked(answers, made)

@@ -1,4 +1,4 @@
-"""The plan of an RL run: counts by hand, launches as accelerate reads them, plans that would wait for ever."""
+"""The plan of an RL run: counts by hand, launches as accelerate reads them, plans that cannot end."""
 
 from pathlib import Path
 
@@ -58,7 +58,9 @@ def test_counts(tmp_path, latent_llama):
     assert (found.completions, found.prompts, found.prompt_tokens) == (48, 12, 20)
     assert found.positions == 12 * 20 + 48 * 10
     assert found.plain_positions == 48 * (20 + 10)
-    assert found.policy_forwards == 2 * 3 * 3  # two passes; policy, old policy, reference; 3 micro-batches
+    assert (
+        found.policy_forwards == 2 * 3 * 3
+    )  # two passes; policy, old policy, reference; 3 micro-batches
     assert found.rollout_forwards == 11
     total = latent_llama.num_parameters()
     assert found.memory["weights"] == 4 * total == found.memory["reference"]
@@ -123,7 +125,17 @@ def test_dry_run_prints_and_writes_nothing(tiny_base, tmp_path, capsys):
 
 
 def test_rl_itself_refuses_too_few_examples(tiny_base, tmp_path, capsys):
-    words = ["rl", "--model", tiny_base, "--limit", 1, "--run_dir", tmp_path, "--num_generations", 4]
+    words = [
+        "rl",
+        "--model",
+        tiny_base,
+        "--limit",
+        1,
+        "--run_dir",
+        tmp_path,
+        "--num_generations",
+        4,
+    ]
     words += ["--per_device_train_batch_size", 8, "--max_completion_length", 50]
     assert main([*map(str, words)]) == 2
     assert "not one step would be made" in " ".join(capsys.readouterr().err.split())

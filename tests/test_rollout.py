@@ -32,7 +32,7 @@ def settings(tokenizer, **changes):
 
 
 def batch_of(model, tokenizer):
-    """Prompts of several lengths, each several times, in no order; and what the naive loop makes of them."""
+    """Prompts of several lengths, each several times, in no order; what the naive loop makes of them."""
     prompts = [architectures.prompts_of(tokenizer)[k] for k in (0, 1, 0, 3, 2, 1, 0)]
     return prompts, [naive.greedy(model, tokenizer, p, NEW) for p in prompts]
 

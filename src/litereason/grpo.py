@@ -42,8 +42,8 @@ class LatentGRPOConfig(GRPOConfig):
     """`GRPOConfig` with the paper's defaults.
 
     Attributes:
-        refresh: `epoch` refreshes the projector after every `refresh_every` epochs (the paper), `off` leaves
-            it as it is, `joint` trains it with the policy: gradients go through latents that are found
+        refresh: `epoch` refreshes the projector after every `refresh_every` epochs (the paper), `off`
+            leaves it as it is, `joint` trains it with the policy: gradients go through latents that are found
             again in every pass.
         refresh_every: epochs between projector refreshes.
         refresh_share: share of these epochs' rewarded trajectories that a refresh trains on.
@@ -114,7 +114,12 @@ class LatentGRPOConfig(GRPOConfig):
                 f"length_penalty is {self.length_penalty!r}; expected one of "
                 f"{', '.join(LENGTH_PENALTIES)}"
             )
-        for name in ("refresh_every", "rollout_batch_size", "length_penalty_span", "max_prompt_length"):
+        for name in (
+            "refresh_every",
+            "rollout_batch_size",
+            "length_penalty_span",
+            "max_prompt_length",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; expected at least 1")
@@ -125,8 +130,8 @@ class LatentGRPOConfig(GRPOConfig):
         window = steps * self.num_iterations / self.gradient_accumulation_steps
         if self.save_strategy == "steps" and window > 1 and self.save_steps % window:
             raise ConfigError(
-                f"save_steps is {self.save_steps:g}, but completions are made every {window:g} optimiser steps "
-                f"(steps_per_generation x num_iterations / gradient_accumulation_steps); expected a "
+                f"save_steps is {self.save_steps:g}, but completions are made every {window:g} optimiser "
+                f"steps (steps_per_generation x num_iterations / gradient_accumulation_steps); expected a "
                 f"multiple of {window:g}, so that a resumed run goes on exactly"
             )
 
@@ -266,7 +271,7 @@ class LatentGRPOTrainer(GRPOTrainer):
         return made
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        """As TRL's; thoughts in a prompt get their slots, and long prompts are cut if that was asked for."""
+        """As TRL's; thoughts in a prompt get their slots, long prompts are cut where that was asked for."""
         prompt_ids, *rest = super()._tokenize_prompts(prompts)
         tags = causal_lm(self.model).latent_tags if self.latent else None
         if tags is not None:
@@ -417,7 +422,10 @@ class LatentGRPOTrainer(GRPOTrainer):
             kept = None
             if self.latent and not self._is_reference(model):
                 known = self._kept[self._mode]
-                kept = [known.get(row_key(row[real.bool()])) for row, real in zip(ids, mask, strict=True)]
+                kept = [
+                    known.get(row_key(row[real.bool()]))
+                    for row, real in zip(ids, mask, strict=True)
+                ]
 
             def score(inner: Any, ids: Any = ids, mask: Any = mask, kept: Any = kept) -> Any:
                 states = self._states(inner, ids, mask, logits_to_keep, kept)

@@ -17,7 +17,9 @@ import torch
 
 from litereason.errors import ConfigError, DataError
 
-STATES = 12  # bytes a trained parameter beside its weight: gradient, AdamW's two moments, in float32
+STATES = (
+    12  # bytes a trained parameter beside its weight: gradient, AdamW's two moments, in float32
+)
 # Values of width `hidden_size` and `intermediate_size` that a layer keeps per position for its backward.
 KEPT_HIDDEN, KEPT_INNER = 12, 4
 # A thought in a prompt; an instruction that shows the tag's form has no number in it.
@@ -191,7 +193,7 @@ def plan(
         adapter: parameters of an adapter, if one trains and the base does not.
     """
     config = model.config.get_text_config()
-    prompts = check_enough(args, launch.processes, len(lengths))
+    check_enough(args, launch.processes, len(lengths))
     steps = args.steps_per_generation or args.gradient_accumulation_steps
     rows = args.per_device_train_batch_size * steps  # of a process and generation
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps

@@ -123,7 +123,9 @@ class _Loop:
             mask = torch.cat([mask, mask.new_ones(len(ids), 1)], 1)
             lengths += ~ended
             ended |= stopping_criteria(ids, None)
-            if step + 1 == self.uniform.shape[1]:  # columns that were dropped hide it from the criteria
+            if (
+                step + 1 == self.uniform.shape[1]
+            ):  # columns that were dropped hide it from the criteria
                 ended[:] = True
             count = int(ended.sum())
             over = count == len(rows)
@@ -177,7 +179,7 @@ def all_processes(flag: bool, device: torch.device) -> bool:
 
 
 def prefilled(model: Any, ids: Tensor, mask: Tensor) -> Any:
-    """A cache of all positions but the last, each distinct prompt of `ids` `(batch, length)` computed once."""
+    """A cache of all positions of `ids` `(batch, length)` but the last, distinct prompts computed once."""
     cache = with_room(DynamicCache(config=model.config))
     if ids.shape[1] == 1:
         return cache

@@ -23,9 +23,9 @@ HINTS = {
         "replaced in the SFT, or a lower learning rate"
     ),
     "thoughts_everywhere": (
-        "every completion holds a thought (trigger rate {trigger_rate:.1%}), so that RL cannot tell whether "
-        "thoughts help. Judge the trained pause and another row's latents (`litereason eval --ablation`), and "
-        "replace fewer sentences in the SFT"
+        "every completion holds a thought (trigger rate {trigger_rate:.1%}), so that RL cannot tell "
+        "whether thoughts help. Judge the trained pause and another row's latents (`litereason eval "
+        "--ablation`), and replace fewer sentences in the SFT"
     ),
     "entropy_gone": (
         "the policy's entropy is {entropy:.4f} nats: its completions hardly differ any more. Lower the "
