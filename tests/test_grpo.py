@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 import litereason
 import naive
@@ -19,7 +20,16 @@ HOOKS = {
     "_generate": ["self", "prompts"],
     "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     "_send_telemetry": ["self"],
-}
+    "_tokenize_prompts": ["self", "prompts"],
+    "_generate_single_turn": [
+        "self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images",
+    ],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_prepare_inputs": ["self", "generation_batch"],
+    "_get_train_sampler": ["self", "dataset"],
+    "_save": ["self", "output_dir", "state_dict"],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+}  # fmt: skip
 
 
 def test_the_hooks_of_trl_are_where_we_override_them():
@@ -32,6 +42,10 @@ def test_the_hooks_of_trl_are_where_we_override_them():
     ]  # fmt: skip
     source = inspect.getsource(GRPOTrainer._generate)
     assert "return prompt_ids, completion_ids, tool_mask," in source
+    sampler = inspect.signature(RepeatSampler.__init__).parameters
+    assert list(sampler)[1:] == [
+        "data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed",
+    ]  # fmt: skip
 
 
 @pytest.fixture

@@ -194,3 +194,20 @@ def test_plain_rows_of_like_length_run_together_to_the_same_loss(llama, monkeypa
         found.append([loss.detach(), *(p.grad.clone() for p in llama.parameters())])
     for apart, together in zip(*found, strict=True):
         torch.testing.assert_close(apart, together)
+
+
+def test_groups_at_the_same_time_give_the_same_bits(latent_llama, words, monkeypatch):
+    monkeypatch.setitem(fill_plan.PASS_COST, "cpu", 0)
+    prompts = architectures.prompts_of(words)
+    rows = [p + naive.greedy(latent_llama, words, p, 12) for p in prompts]
+    given = architectures.padded(rows, words.pad_token_id, "right")
+    labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
+    assert len(latent_forward.micro_batches(backbone(latent_llama), *given.values())) > 2
+    found = []
+    for threads in (1, 3):
+        latent_llama.zero_grad()
+        loss = losses.next_token_loss(latent_llama, **given, labels=labels, threads=threads)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in latent_llama.parameters())])
+    for one, three in zip(*found, strict=True):
+        assert torch.equal(one, three)

@@ -65,6 +65,51 @@ def test_states_and_gradients_equal_the_whole_batch(family, monkeypatch, price):
         assert (gradients[name] - value).abs().max() < 1e-5 * value.abs().max() + 1e-12, name
 
 
+@pytest.mark.parametrize(
+    ("family", "dtype", "off"),
+    [("GPT-2", torch.float64, 1e-10), ("GPT-2", torch.float32, 1e-5), ("Llama", torch.float32, 1e-5)],
+)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_replayed_latents_equal_the_whole_batch(family, dtype, off, parts):
+    """As in RL: the rollout's latents put back; groups whole, or split over micro-batches.
+
+    GPT-2 computes in float64 throughout; Llama's norms are float32 in any case.
+    """
+    model, tokenizer = architectures.make(family)
+    model.to(dtype)
+    ids, mask, keep, latent = batch_of(model, tokenizer)
+    slots = (ids == latent) & (mask == 1)
+    kept = [
+        naive.inputs_of(model, row[real.bool()].tolist()).detach()[at[real.bool()]]
+        for row, real, at in zip(ids, mask, slots, strict=True)
+    ]
+    assert sum(map(len, kept)) > 5
+    model.latent_projector.requires_grad_(False)
+    real = mask[:, -keep:].bool()
+    weights = torch.randn(*real.shape, model.config.hidden_size, dtype=dtype) * real[..., None]
+    inputs = model.get_input_embeddings()(ids).masked_scatter(slots[..., None], torch.cat(kept))
+    plain = backbone(model)(
+        inputs_embeds=inputs,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    ).last_hidden_state[:, -keep - 1 : -1]
+    (plain * weights).sum().backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for part in torch.arange(len(ids)).tensor_split(parts):
+        found = completion_states(model, ids[part], mask[part], keep, [kept[k] for k in part])
+        assert off_by(found[real[part]], plain[part][real[part]]) < off
+        (found * weights[part]).sum().backward()
+    for name, value in expected.items():
+        assert off_by(dict(model.named_parameters())[name].grad, value) < 10 * off, name
+
+
+def off_by(found, expected):
+    """Largest difference, relative to the largest value."""
+    return float(((found - expected).abs().max() / expected.abs().max()).detach())
+
+
 def test_a_prompt_is_computed_once(latent_llama, words, monkeypatch):
     ids, mask, keep, _ = batch_of(latent_llama, words)
     seen = []

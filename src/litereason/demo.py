@@ -9,6 +9,7 @@ need each other runs at the same time: a model this small makes no use of a seco
 
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from litereason.records import write_comparisons
 from litereason.report import write_report
 from litereason.run_dir import open_stage
 from litereason.sft import ProjectorConfig, ProjectorTrainer
-from litereason.side_by_side import side_by_side
+from litereason.side_by_side import one_thread, side_by_side
 from litereason.stories.pretrain import Lessons, MuonAdamW, lesson_rows
 from litereason.stories.tiny import SPECIAL, tiny_model, tiny_tokenizer
 from litereason.tasks.stories import StoriesTask
@@ -250,6 +251,7 @@ def train_base(directory: Path, scale: Scale, seed: int) -> Path:
         gradient_accumulation_steps=1,
         max_grad_norm=1.0,
         train_sampling_strategy="sequential",
+        group_threads=os.cpu_count() or 1,
         logging_steps=10,
         **options,
     )
@@ -259,7 +261,8 @@ def train_base(directory: Path, scale: Scale, seed: int) -> Path:
         model, settings, rows, SPECIAL.index("<pad>"), optimizers=(optimizer, None)
     )
     use_our_callbacks(trainer, "base", directory / "metrics.jsonl")
-    trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
+    with one_thread():
+        trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
     save(model, out, tokenizer)
     say(f"saved {out}")
     return out

@@ -43,8 +43,8 @@ class LatentGRPOConfig(GRPOConfig):
 
     Attributes:
         refresh: `epoch` refreshes the projector after every `refresh_every` epochs (the paper), `off`
-            leaves it as it is, `joint` trains it with the policy: gradients go through latents that are found
-            again in every pass.
+            leaves it as it is, `joint` trains it with the policy: gradients go through latents that are
+            found again in every pass.
         refresh_every: epochs between projector refreshes.
         refresh_share: share of these epochs' rewarded trajectories that a refresh trains on.
         refresh_shares: shares of sentences replaced in them (s_r).
@@ -266,9 +266,14 @@ class LatentGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         made: Any = super()._get_train_sampler(dataset)
-        if type(made) is RepeatSampler:
-            made.__class__ = EpochSampler
-        return made
+        return EpochSampler(
+            made.data_source,
+            made.mini_repeat_count,
+            made.batch_size,
+            made.repeat_count,
+            made.shuffle,
+            made.seed,
+        )
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         """As TRL's; thoughts in a prompt get their slots, long prompts are cut where that was asked for."""

@@ -1,6 +1,7 @@
 """The LM head on chosen positions: losses and log-probabilities without a (batch, length, vocab) tensor."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -76,12 +77,14 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def next_token_loss(
-    model: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    model: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, threads: int = 1
 ) -> Tensor:
     """Sum of the cross-entropy over all positions whose label is not -100.
 
     Args:
         input_ids, attention_mask, labels: `(batch, length)`; `labels` as `input_ids`, unshifted.
+        threads: groups of rows that run at the same time. Small models on a CPU use cores better so than
+            with several threads inside each operation.
     """
     inner = causal_lm(model)
     groups = latent_forward.micro_batches(backbone(model), input_ids, attention_mask)
@@ -105,7 +108,7 @@ def next_token_loss(
     trained = [p for p in inner.parameters() if p.requires_grad]
     if len(groups) == 1 or not trained or not torch.is_grad_enabled():
         return torch.stack([loss_of(rows) for rows in groups]).sum()
-    return _GroupedLoss.apply(loss_of, groups, *trained)  # pyright: ignore[reportReturnType]
+    return _GroupedLoss.apply(loss_of, groups, threads, *trained)  # pyright: ignore[reportReturnType]
 
 
 class _GroupedLoss(torch.autograd.Function):
@@ -116,23 +119,27 @@ class _GroupedLoss(torch.autograd.Function):
         ctx: Any,
         loss_of: Callable[[list[int]], Tensor],
         groups: list[list[int]],
+        threads: int,
         *parameters: Tensor,
     ) -> Tensor:
-        totals, gradients = [], [torch.zeros_like(p) for p in parameters]
-        for rows in groups:
+        def run(rows: list[int]) -> tuple[Tensor, Sequence[Tensor | None]]:
             with torch.enable_grad():
                 loss = loss_of(rows)
-                found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            totals.append(loss.detach())
-            for gradient, more in zip(gradients, found, strict=True):
-                if more is not None:
-                    gradient += more
+                return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+        totals, gradients = [], [torch.zeros_like(p) for p in parameters]
+        with ThreadPoolExecutor(threads) as pool:
+            for total, found in pool.map(run, groups) if threads > 1 else map(run, groups):
+                totals.append(total)
+                for gradient, more in zip(gradients, found, strict=True):
+                    if more is not None:
+                        gradient += more
         ctx.save_for_backward(*gradients)
         return torch.stack(totals).sum()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        return None, None, *(g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
+        return None, None, None, *(g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
 
 
 def _chunk(head_parameters: Sequence[Tensor]) -> int:

@@ -25,9 +25,11 @@ class ProjectorConfig(TrainingArguments):
 
     Attributes:
         train: `projector`, or `all` to train the policy with it.
+        group_threads: groups of rows that run at the same time (`losses.next_token_loss`).
     """
 
     train: str = "projector"
+    group_threads: int = 1
     learning_rate: float = 1e-4
     lr_scheduler_type: Any = "cosine_with_min_lr"
     lr_scheduler_kwargs: Any = None
@@ -124,7 +126,8 @@ class ProjectorTrainer(Trainer):
     ) -> Any:
         """Mean cross-entropy over the batch's labels."""
         count = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
-        loss = next_token_loss(self.accelerator.unwrap_model(model), **inputs) / count
+        inner = self.accelerator.unwrap_model(model)
+        loss = next_token_loss(inner, **inputs, threads=self.args.group_threads) / count  # pyright: ignore[reportAttributeAccessIssue]
         return (loss, {}) if return_outputs else loss
 
 
