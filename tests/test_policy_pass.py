@@ -67,7 +67,11 @@ def test_states_and_gradients_equal_the_whole_batch(family, monkeypatch, price):
 
 @pytest.mark.parametrize(
     ("family", "dtype", "off"),
-    [("GPT-2", torch.float64, 1e-10), ("GPT-2", torch.float32, 1e-5), ("Llama", torch.float32, 1e-5)],
+    [
+        ("GPT-2", torch.float64, 1e-10),
+        ("GPT-2", torch.float32, 1e-5),
+        ("Llama", torch.float32, 1e-5),
+    ],
 )
 @pytest.mark.parametrize("parts", [1, 3])
 def test_replayed_latents_equal_the_whole_batch(family, dtype, off, parts):

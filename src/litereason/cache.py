@@ -26,7 +26,7 @@ class GrowingLayer(DynamicLayer):
     def __copy__(self) -> "GrowingLayer":
         """A copy that shares what is held, but not the room behind it, which both would write to."""
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__, _rooms=[None, None])
+        vars(twin).update(vars(self), _rooms=[None, None])
         return twin
 
     def update(
@@ -82,11 +82,12 @@ def with_room(cache: Cache) -> Cache:
 
 def drop_columns(cache: Cache, count: int) -> bool:
     """Drop the oldest `count` positions of every row, if all layers hold all positions."""
-    if not all(isinstance(layer, GrowingLayer) for layer in cache.layers):
+    layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer)]
+    if len(layers) < len(cache.layers):
         return False
-    for layer in cache.layers:
-        if layer.get_seq_length():
-            layer.keys, layer.values = layer.keys[:, :, count:], layer.values[:, :, count:]  # pyright: ignore[reportOptionalSubscript]
+    for layer in layers:
+        if layer.keys is not None and layer.values is not None:
+            layer.keys, layer.values = layer.keys[:, :, count:], layer.values[:, :, count:]
     return True
 
 

@@ -160,6 +160,11 @@ class LatentGRPOTrainer(GRPOTrainer):
         kwargs: passed to `GRPOTrainer` (`peft_config`, `callbacks`...).
     """
 
+    args: LatentGRPOConfig
+    num_generations: int
+    num_generations_eval: int
+    max_completion_length: int
+
     def __init__(
         self,
         model: Any,
@@ -281,11 +286,12 @@ class LatentGRPOTrainer(GRPOTrainer):
         tags = causal_lm(self.model).latent_tags if self.latent else None
         if tags is not None:
             prompt_ids = [tags.expand(ids) for ids in prompt_ids]
-        if self.args.long_prompts == "truncate":
-            limit = prompt_limit(self.model, self.args)
-            prompt_ids = [ids[-limit:] if limit else ids for ids in prompt_ids]
-        for ids in prompt_ids if tags is not None else ():
-            tags.check(ids, "a prompt")
+        limit = prompt_limit(self.model, self.args)
+        if self.args.long_prompts == "truncate" and limit:
+            prompt_ids = [ids[-limit:] for ids in prompt_ids]
+        if tags is not None:
+            for ids in prompt_ids:
+                tags.check(ids, "a prompt")
         return prompt_ids, *rest
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -377,7 +383,7 @@ class LatentGRPOTrainer(GRPOTrainer):
                 whole = torch.cat([part[key] for part in parts])[order]
                 for part, piece in zip(parts, whole.split(sizes), strict=True):
                     part[key] = piece
-        return parts[self._step % self.args.steps_per_generation]
+        return parts[self._step % len(parts)]
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any

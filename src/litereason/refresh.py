@@ -76,7 +76,7 @@ def fit(model: Any, rows: Sequence[Row], pad: int, learning_rate: float, seed: i
         cosine = 0.5 * (1 + math.cos(math.pi * step / len(batches)))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
-        inputs = {k: v.to(model.device) for k, v in right_padded(batch, pad).items()}
+        inputs: Any = {k: v.to(model.device) for k, v in right_padded(batch, pad).items()}
         count = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
         (next_token_loss(model, **inputs) / count).backward()
         if bool(torch.nn.utils.clip_grad_norm_(parameters, CLIP).isfinite()):

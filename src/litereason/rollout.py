@@ -158,7 +158,7 @@ class _Loop:
     ) -> None:
         """Take down finished rows, with the latents that stood at their slots."""
         thinks = has_latents(model)
-        states = hidden_states_of(cache).keys[ended, 0] if thinks else None
+        states = hidden_states_of(cache).keys[ended, 0] if thinks else None  # pyright: ignore[reportOptionalSubscript]
         for k, (row, length) in enumerate(zip(rows.tolist(), lengths.tolist(), strict=True)):
             new = ids[k, start : start + length]
             latents = None

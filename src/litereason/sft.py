@@ -134,8 +134,8 @@ class ProjectorTrainer(Trainer):
 class SkipNonFinite(TrainerCallback):
     """Skips an optimiser step whose gradients are not finite, and counts it."""
 
-    def __init__(self, trainer: ProjectorTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer  # has `model` and `skipped_steps`
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         model: Any = self.trainer.model
@@ -169,7 +169,7 @@ def row_losses(model: Any, rows: Sequence[Row], pad_token_id: int) -> list[tuple
     model.eval()
     found = []
     for row in rows:
-        batch = {k: v.to(model.device) for k, v in right_padded([row], pad_token_id).items()}
+        batch: Any = {k: v.to(model.device) for k, v in right_padded([row], pad_token_id).items()}
         labels = int((batch["labels"][:, 1:] != -100).sum())
         found.append((float(next_token_loss(model, **batch)), labels))
     model.train(was_training)
