@@ -126,6 +126,18 @@ def test_text_options_are_text():
     assert found.temperature == 0.5 and found.limit is None
 
 
+def test_words_that_yaml_reads_otherwise():
+    """`--save_strategy no` is a word, one reward file is a list of one."""
+    from litereason.grpo import LatentGRPOConfig
+    from litereason.options import Text, build
+    from litereason.stages import RLConfig
+
+    for given in (Text("no"), False, "no"):
+        values = {"model": "x", "save_strategy": given, "rewards": Text("a.py:f")}
+        config = build(RLConfig, values, LatentGRPOConfig)
+        assert config.trainer["save_strategy"] == "no" and config.rewards == ("a.py:f",)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -137,7 +149,10 @@ def test_text_options_are_text():
         ({"use_vllm": True}, "use_vllm=True is not supported"),
         ({"cache_implementation": "static"}, "leave it out"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing=True drops the KV cache"),
-        ({"num_iterations": 3, "save_steps": 10}, "expected a multiple of 3"),
+        (
+            {"num_iterations": 3, "save_steps": 10, "num_generations": 8},
+            "expected a multiple of 3",
+        ),
     ],
 )
 def test_what_rl_refuses(tmp_path, options, message):

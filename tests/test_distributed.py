@@ -1,8 +1,10 @@
 """Two processes on gloo: the losses, weights and metrics of one process with the same global batch."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +17,11 @@ from test_resume import metrics, setting  # noqa: F401  (a fixture)
 OPTIONS = ["--logging_steps", "1", "--max_steps", "4", "--optim", "sgd", "--learning_rate", "0.2"]
 
 
-def launch(words, processes=2):
-    """Run the command as torchrun does on a machine without GPUs."""
+def launch(*words, processes=2):
+    """Run a script or `-m module` as torchrun does on a machine without GPUs."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
-        "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "litereason.cli", *words,
+        "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", *words,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -33,7 +35,7 @@ def test_two_processes_are_one(setting, loss_type):  # noqa: F811
     words += ["--gradient_accumulation_steps", "1"]
     # 8 completions a step in one process, 4 in each of two
     assert main(["rl", "--run_dir", str(one), *words, "--per_device_train_batch_size", "8"]) == 0
-    done = launch(["rl", "--run_dir", str(two), *words])
+    done = launch("-m", "litereason.cli", "rl", "--run_dir", str(two), *words)
     assert done.returncode == 0, done.stderr[-3000:]
     ours, wanted = (metrics(run / "rl" / "litereason") for run in (two, one))
     assert [row["step"] for row in ours] == [row["step"] for row in wanted]
@@ -46,3 +48,16 @@ def test_two_processes_are_one(setting, loss_type):  # noqa: F811
     for name, value in b.items():
         torch.testing.assert_close(a[name], value, rtol=1e-4, atol=2e-5, msg=name)
     assert done.stderr.count("saved ") == 1, "one process speaks and writes"
+
+
+def test_sharded_weights_give_the_gradients_of_one_process():
+    """FSDP2: forwards need all processes, which have other prompts and end at other times."""
+    done = launch(str(Path(__file__).parent / "sharded.py"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 2
+    for one in found:
+        assert one["compared"] == one["of"] > 20
+        assert one["off"] < 1e-4
+        assert one["same"]
+    assert max(found[0]["lengths"]) != max(found[1]["lengths"])

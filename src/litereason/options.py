@@ -140,7 +140,11 @@ def coerce(stage: type, name: str, value: Any) -> Any:
         if {*options} <= {str, type(None)}:
             absent = type(None) in options and value.lower() in ("null", "none", "~")
             return None if absent else str(value)
-        value = scalar(value)
+        text, value = str(value), scalar(value)
+        if isinstance(value, bool) and str in options and not {bool, Any} & {*options}:
+            value = text  # YAML reads `no` as false
+    elif value is False and str in options and not {bool, Any} & {*options}:
+        value = "no"
     elif isinstance(value, str) and float in options:
         value = scalar(value)  # YAML reads 5e-7 as text
     for base in options:
@@ -152,7 +156,8 @@ def coerce(stage: type, name: str, value: Any) -> Any:
             return value
         if base is float and isinstance(value, int):
             return float(value)
-        if base is tuple and isinstance(value, (list, int, float)):
+        single = str if typing.get_args(kind)[:1] == (str,) else (int, float)
+        if base is tuple and isinstance(value, (list, single)):
             return tuple(value) if isinstance(value, list) else (value,)
     if str in options and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)

@@ -329,9 +329,12 @@ def rl(config: RLConfig) -> Path:
     )
     use_our_callbacks(trainer, f"rl {config.name}", directory / "metrics.jsonl")
     trainer.train(resume_from_checkpoint=checkpoint)
-    processes.wait_for_everyone()
+    accelerator = trainer.accelerator
+    gathered = {}
+    if trainer.sharded:  # every process takes part
+        gathered["state_dict"] = accelerator.get_state_dict(trainer.model)
     if processes.is_main_process:
-        finish(trainer.accelerator.unwrap_model(trainer.model), tokenizer, directory)
+        finish(accelerator.unwrap_model(trainer.model), tokenizer, directory, **gathered)
     processes.wait_for_everyone()
     return directory / "model"
 
@@ -400,9 +403,9 @@ def headline(figures: dict[str, Any]) -> str:
     return ", ".join(parts) + f" (n = {figures['items']} items)"
 
 
-def finish(model: Any, tokenizer: Any, directory: Path) -> Path:
-    """Save the model of a training stage and drop its checkpoints."""
-    path = checkpoints.save(model, directory / "model", tokenizer)
+def finish(model: Any, tokenizer: Any, directory: Path, **kwargs: Any) -> Path:
+    """Save the model of a training stage (`kwargs` as for `save`) and drop its checkpoints."""
+    path = checkpoints.save(model, directory / "model", tokenizer, **kwargs)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     say(f"saved {path}")
     return path
