@@ -456,3 +456,13 @@ def test_the_page_in_a_browser(tmp_path, browser, width, scheme):
 def brightness(colour: str) -> float:
     red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
     return (red + green + blue) / 3
+
+
+def test_without_thoughts_no_difference_is_one_of_latent_steps(tmp_path):
+    """An arm that beats its controls with no thought left has not shown what thoughts do."""
+    run = make_run(tmp_path)
+    edit(run / "eval/litereason/summary.json", trigger_rate=around(0.01, 0.01))
+    claims = told(run)
+    verdict, text = claims["The latent steps carry what belongs to their own story"]
+    assert verdict == "Not shown" and "higher by 9.0 points" in text
+    assert "say nothing of latent steps" in claims["There was little to replace"][1]
