@@ -25,7 +25,10 @@ litereason.save(model, sys.argv[1] + "/projector", projector_only=True)
 ids = torch.tensor([[1, 8, 37, 4, 4, 9]])
 for name in ("org/full", "org/projector"):
     again, _ = litereason.load(name)
-    assert torch.equal(again(ids).logits, model(ids).logits), name
+    saved, loaded = model.state_dict(), again.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in saved.items()), name
+    # to rounding: where in memory weights lie decides how some machines sum
+    torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4)
 print(again.latent_config.base["name"], again.latent_config.base["revision"])
 """
 

@@ -9,131 +9,28 @@ ordinary GRPO, with the same prompts, sampler and budgets.
 """
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
-from litereason.console import say
-from litereason.errors import ConfigError, DataError
+from litereason.errors import ConfigError
 from litereason.generation import read_completion
 from litereason.losses import completion_log_probs
 from litereason.model import backbone, causal_lm, enterable, has_latents, projector_of
 from litereason.policy_pass import completion_states
-from litereason.rewards import LENGTH_PENALTIES, checked, length, length_penalty, task_reward
+from litereason.rewards import checked, length, length_penalty, task_reward
+from litereason.rl_config import LatentGRPOConfig, fitting_prompts, prompt_limit
 from litereason.rl_plan import check_enough, check_passes
 from litereason.rollout import Rollout, draws, roll_out
 from litereason.sampling import conversation, encode
-from litereason.sft import SkipNonFinite, refuse_checkpointing
+from litereason.sft import SkipNonFinite
 from litereason.tasks.base import Example, Task
 from litereason.watch import CollapseWatch, ProjectorRefresh, RunState
-
-REFRESH = ("epoch", "off", "joint")
-LONG_PROMPTS = ("refuse", "drop", "truncate")
-
-
-@dataclasses.dataclass
-class LatentGRPOConfig(GRPOConfig):
-    """`GRPOConfig` with the paper's defaults.
-
-    Attributes:
-        refresh: `epoch` refreshes the projector after every `refresh_every` epochs (the paper), `off`
-            leaves it as it is, `joint` trains it with the policy: gradients go through latents that are
-            found again in every pass.
-        refresh_every: epochs between projector refreshes.
-        refresh_share: share of these epochs' rewarded trajectories that a refresh trains on.
-        refresh_shares: shares of sentences replaced in them (s_r).
-        refresh_learning_rate: of the projector.
-        refill_latents: find latents again with the policy as it is now, instead of putting back those
-            that the rollout was made with.
-        max_thoughts, max_latent_steps: bounds on a rollout's thoughts, as for `generate`; `max_thoughts=0`
-            is RL without latent steps.
-        max_prompt_length: bound on a prompt's tokens; None: what the model's context leaves.
-        long_prompts: what happens to longer ones: `refuse` the run, `drop` the examples, or `truncate` to
-            their last tokens.
-        rollout_batch_size: completions that are made at once; None: all of a generation batch.
-        length_penalty: `none`, `overlong` or `correct_only`, see `rewards.length_penalty`.
-        length_penalty_weight: its weight beside the task's reward.
-        length_penalty_span: positions over which it grows from 0 to -1.
-    """
-
-    learning_rate: float = 5e-7
-    num_generations: int | None = 16
-    max_completion_length: int | None = 2048
-    gradient_checkpointing: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    bf16: bool | None = dataclasses.field(default_factory=torch.cuda.is_available)
-    report_to: Any = "none"
-    disable_tqdm: bool | None = True
-    logging_steps: float = 1
-    save_total_limit: int | None = 1
-    refresh: str = "epoch"
-    refresh_every: int = 1
-    refresh_share: float = 0.1
-    refresh_shares: tuple[float, ...] = (0.10, 0.25)
-    refresh_learning_rate: float = 1e-4
-    refill_latents: bool = False
-    max_thoughts: int | None = None
-    max_latent_steps: int | None = None
-    max_prompt_length: int | None = None
-    long_prompts: str = "refuse"
-    rollout_batch_size: int | None = None
-    length_penalty: str = "none"
-    length_penalty_weight: float = 1.0
-    length_penalty_span: int = 512
-
-    def __post_init__(self) -> None:
-        refuse_checkpointing(self.gradient_checkpointing or self.activation_checkpointing)
-        self._check_choices()
-        for name in ("use_vllm", "use_liger_kernel", "use_transformers_continuous_batching"):
-            if getattr(self, name, False):
-                raise ConfigError(f"{name}=True is not supported: rollouts run in `generate`")
-        if self.cache_implementation is not None:
-            raise ConfigError(
-                f"cache_implementation is {self.cache_implementation!r}; leave it out: rollouts have a "
-                "cache of their own, which prompts share"
-            )
-        super().__post_init__()
-        self._check_saving()
-
-    def _check_choices(self) -> None:
-        if self.refresh not in REFRESH:
-            raise ConfigError(f"refresh is {self.refresh!r}; expected one of {', '.join(REFRESH)}")
-        if self.long_prompts not in LONG_PROMPTS:
-            raise ConfigError(
-                f"long_prompts is {self.long_prompts!r}; expected one of {', '.join(LONG_PROMPTS)}"
-            )
-        if not 0 < self.refresh_share <= 1:
-            raise ConfigError(f"refresh_share is {self.refresh_share}; expected above 0, at most 1")
-        if self.length_penalty not in LENGTH_PENALTIES:
-            raise ConfigError(
-                f"length_penalty is {self.length_penalty!r}; expected one of "
-                f"{', '.join(LENGTH_PENALTIES)}"
-            )
-        for name in (
-            "refresh_every",
-            "rollout_batch_size",
-            "length_penalty_span",
-            "max_prompt_length",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; expected at least 1")
-
-    def _check_saving(self) -> None:
-        """A checkpoint between a generation and its last use could not be resumed exactly."""
-        steps = self.steps_per_generation or 1
-        window = steps * self.num_iterations / self.gradient_accumulation_steps
-        if self.save_strategy == "steps" and window > 1 and self.save_steps % window:
-            raise ConfigError(
-                f"save_steps is {self.save_steps:g}, but completions are made every {window:g} optimiser "
-                f"steps (steps_per_generation x num_iterations / gradient_accumulation_steps); expected a "
-                f"multiple of {window:g}, so that a resumed run goes on exactly"
-            )
 
 
 class EpochSampler(RepeatSampler):
@@ -516,49 +413,6 @@ class LatentGRPOTrainer(GRPOTrainer):
 
 
 PROJECTOR_FILE = "latent_projector.pt"
-
-
-def prompt_limit(model: Any, args: LatentGRPOConfig) -> int | None:
-    """The most tokens that a prompt may have, or None if there is no bound."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    new = args.max_completion_length or 0
-    if context and new >= context:
-        raise ConfigError(
-            f"max_completion_length is {new}, but the model's context has {context} tokens, prompt and "
-            "completion together; set a lower max_completion_length"
-        )
-    bounds = [args.max_prompt_length, context and context - new]
-    return min((bound for bound in bounds if bound), default=None)
-
-
-def fitting_prompts(
-    model: Any, args: LatentGRPOConfig, names: Sequence[str], lengths: Sequence[int]
-) -> list[int]:
-    """Which examples (ids `names`, prompts of `lengths` tokens) are trained on.
-
-    Raises:
-        DataError: some are too long and `long_prompts` is `refuse`, or none is left.
-    """
-    limit = prompt_limit(model, args)
-    long = [i for i, n in enumerate(lengths) if limit is not None and n > limit]
-    if not long:
-        return list(range(len(lengths)))
-    longest = max(long, key=lambda i: lengths[i])
-    found = (
-        f"{len(long)} of {len(lengths)} prompts have more than {limit} tokens (the longest, of example "
-        f"{names[longest]!r}, {lengths[longest]})"
-    )
-    if args.long_prompts == "truncate":
-        say(f"{found}: cut to their last {limit}")
-        return list(range(len(lengths)))
-    if args.long_prompts == "refuse" or len(long) == len(lengths):
-        raise DataError(
-            f"{found}; max_prompt_length is {args.max_prompt_length}, max_completion_length "
-            f"{args.max_completion_length}. Raise the bound, lower max_completion_length, or set "
-            "long_prompts to 'drop' or 'truncate'"
-        )
-    say(f"{found}: left out")
-    return sorted({*range(len(lengths))} - {*long})
 
 
 def row_key(ids: Any) -> bytes:

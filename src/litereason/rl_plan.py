@@ -246,7 +246,7 @@ def dry_run(config: Any) -> Path:
     from rich.console import Console
     from rich.table import Table
 
-    from litereason.grpo import LatentGRPOConfig, fitting_prompts
+    from litereason.rl_config import LatentGRPOConfig, fitting_prompts
     from litereason.sampling import encode
     from litereason.stages import trainer_settings
     from litereason.tasks import get_task

@@ -198,7 +198,9 @@ def _latents_matter(run: Run) -> list[Finding]:
         if control:
             paired, text = _compare(run, ours, control)
             # where hardly a thought is left, a difference is one of training, not of latent steps
-            found.append(Finding(NOT_SHOWN if gone and paired else _superiority(paired), claim, text))
+            found.append(
+                Finding(NOT_SHOWN if gone and paired else _superiority(paired), claim, text)
+            )
     if found and gone:
         found.append(
             Finding(
