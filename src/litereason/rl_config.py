@@ -152,8 +152,8 @@ def fitting_prompts(
     if args.long_prompts == "refuse" or len(long) == len(lengths):
         raise DataError(
             f"{found}; the model has a context of {context}, max_prompt_length is "
-            f"{args.max_prompt_length}, max_completion_length {args.max_completion_length}. Raise the bound, lower max_completion_length, or set "
-            "long_prompts to 'drop' or 'truncate'"
+            f"{args.max_prompt_length}, max_completion_length {args.max_completion_length}. Raise the "
+            "bound, lower max_completion_length, or set long_prompts to 'drop' or 'truncate'"
         )
     say(f"{found}: left out")
     return sorted({*range(len(lengths))} - {*long})
