@@ -153,6 +153,16 @@ def test_words_that_yaml_reads_otherwise():
             {"num_iterations": 3, "save_steps": 10, "num_generations": 8},
             "expected a multiple of 3",
         ),
+        (
+            {
+                "gradient_accumulation_steps": 4,
+                "steps_per_generation": 3,
+                "save_steps": 1,
+                "num_generations": 8,
+            },
+            "which is 4 micro-batches",
+        ),
+        ({"sync_ref_model": True}, "sync_ref_model=True is not supported"),
     ],
 )
 def test_what_rl_refuses(tmp_path, options, message):

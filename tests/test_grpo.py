@@ -12,7 +12,7 @@ import litereason
 import naive
 from litereason import policy_pass
 from litereason.checkpoints import load
-from litereason.errors import DataError
+from litereason.errors import ConfigError, DataError
 from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
 from litereason.tasks.stories import StoriesTask
 
@@ -409,6 +409,59 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(make_trainer, alterna
     assert logs == [0.0, 1.0]
     assert bool(trainer.model.lm_head.weight.isfinite().all())
     assert not torch.equal(before, trainer.model.lm_head.weight)
+
+
+def test_draws_differ_between_steps_and_epochs_between_orders(make_trainer, alternating):
+    trainer = make_trainer(task=alternating, examples=6, max_steps=6, refresh="off")
+    seen, orders = [], []
+    inner = trainer._generate_single_turn
+
+    def generate(prompt_ids, *args, **kwargs):
+        found = inner(prompt_ids, *args, **kwargs)
+        seen.append(str(found[0]))
+        orders.append(str(prompt_ids))
+        return found
+
+    trainer._generate_single_turn = generate
+    trainer.args.learning_rate = 0.0
+    trainer.train()
+    assert len(seen) == 6 and len(set(seen)) == 6
+    assert orders[:3] != orders[3:], "another epoch, another order"
+
+
+def test_refresh_every_other_epoch(make_trainer, alternating):
+    """Six prompts, two a step: an epoch is three steps; the policy does not move in a refresh."""
+    trainer = make_trainer(task=alternating, examples=6, max_steps=12, refresh_every=2)
+    trainer.train()
+    logged = [r["step"] for r in trainer.state.log_history if "latent/refresh_loss_after" in r]
+    assert logged == [6, 12]
+
+
+def test_the_refresh_moves_the_projector_alone(make_trainer, alternating):
+    from litereason.refresh import refresh_projector
+
+    trainer = make_trainer(task=alternating)
+    model = trainer.model
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    state = torch.get_rng_state()
+    texts = [(prompt, "\n1. Mara map\n2. Bram rope\n\\boxed{No}") for prompt in trainer.prompts]
+    refresh_projector(model, trainer.processing_class, texts, (0.5,), 1e-2, seed=1)
+    assert torch.equal(state, torch.get_rng_state())
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == flags[name] and parameter.grad is None
+        assert torch.equal(parameter, before[name]) != name.startswith("model.latent_projector")
+
+
+def test_evaluation_data_and_names_that_clash_are_refused(make_trainer):
+    def length(completions, **kwargs):
+        return [0.0] * len(completions)
+
+    with pytest.raises(ConfigError, match="names of their own"):
+        make_trainer(reward_funcs=[length])
+    with pytest.raises(ConfigError, match="eval_dataset is not supported"):
+        LatentGRPOTrainer(None, LatentGRPOConfig(use_cpu=True, bf16=False, num_generations=8), None, [],
+                          None, "plain", eval_dataset=[])  # fmt: skip
 
 
 def test_tensorboard_gets_what_the_console_gets(make_trainer, alternating, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import yaml
 from litereason.cli import main
 from litereason.errors import ConfigError, DataError
 from litereason.grpo import LatentGRPOConfig
-from litereason.rl_plan import Launch, check_enough, check_passes, plan, read_launch
+from litereason.rl_plan import Launch, check_enough, check_launch, plan, read_launch
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -80,22 +80,21 @@ def test_sharded_weights_are_divided(tmp_path, latent_llama):
     assert cut["rollout cache"] == whole["rollout cache"]
 
 
-@pytest.mark.parametrize(
-    ("options", "thoughts", "message"),
-    [
-        ({}, False, "Set refresh=off"),
-        ({"refresh": "joint"}, False, "refresh='joint' cuts each row"),
-        ({"refresh": "off", "refill_latents": True}, False, "refill_latents=True"),
-        ({"refresh": "off"}, True, "a prompt that holds thoughts"),
-    ],
-)
-def test_plans_that_would_wait_for_ever(tmp_path, options, thoughts, message):
-    args = arguments(tmp_path, **options)
-    with pytest.raises(ConfigError, match=message):
-        check_passes(args, sharded=True, latent=True, thoughts_in_prompts=thoughts)
-    check_passes(args, sharded=False, latent=True, thoughts_in_prompts=thoughts)
-    check_passes(args, sharded=True, latent=False, thoughts_in_prompts=thoughts)
-    check_passes(arguments(tmp_path, refresh="off"), True, True, False)
+def test_latent_steps_with_sharded_weights_would_wait_for_ever(tmp_path):
+    args = arguments(tmp_path)
+    with pytest.raises(ConfigError, match="they would wait for each other for ever"):
+        check_launch(args, "FSDP", sharded=True, latent=True, adapted=False)
+    check_launch(args, "FSDP", sharded=True, latent=False, adapted=False)
+    check_launch(args, "DEEPSPEED", sharded=False, latent=True, adapted=False)
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_a_whole_reference_model_has_no_place_there(tmp_path, kind):
+    args = arguments(tmp_path, beta=0.1)
+    with pytest.raises(ConfigError, match=r"beta is 0\.1 and no adapter trains"):
+        check_launch(args, kind, sharded=False, latent=True, adapted=False)
+    check_launch(args, kind, sharded=False, latent=True, adapted=True)
+    check_launch(args, "MULTI_GPU", sharded=False, latent=True, adapted=False)
 
 
 def test_too_few_examples_for_one_step(tmp_path):
@@ -118,8 +117,8 @@ def test_dry_run_prints_and_writes_nothing(tiny_base, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     words += ["--launch", RECIPES / "launch" / "fsdp2.yaml"]
     assert main([*map(str, words)]) == 2
-    assert "Set refresh=off" in " ".join(capsys.readouterr().err.split())
-    words += ["--refresh", "off", "--lora.r", 4]
+    assert "wait for each other for ever" in " ".join(capsys.readouterr().err.split())
+    words += ["--mode", "plain", "--lora.r", 4]
     assert main([*map(str, words)]) == 0
     assert "8 (FSDP)" in capsys.readouterr().out
 

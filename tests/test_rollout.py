@@ -1,5 +1,7 @@
 """Rollouts: the distribution of plain `generate`, whatever shares the batch, and the latents kept."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -140,6 +142,30 @@ def test_padding_that_no_row_needs_is_dropped(latent_llama, words, monkeypatch):
     made = roll_out(latent_llama, prompts, config, draws((0,), range(3), NEW))
     assert [r.ids for r in made] == [first.ids[:1], others, others]
     assert dropped == [len(long) - len(short)] and len(others) == NEW
+
+
+@pytest.mark.parametrize("rule", ["max_thoughts", "min_new_tokens"])
+def test_what_counts_from_the_prompts_end_does_so_without_padding_too(latent_llama, words, rule):
+    """Long prompts leave early; a completion of a short one is as it is alone."""
+    short, long, *_ = architectures.prompts_of(words)
+    prompts = [long * 2, long * 2, short, short, short]
+    ending = [words.eos_token_id, *range(5, 16)]
+    changes = {"min_new_tokens": 4} if rule == "min_new_tokens" else {}
+    switches = {"max_thoughts": 1} if rule == "max_thoughts" else {}
+    config = settings(words, top_k=0, eos_token_id=ending, **changes)
+    latent_id = latent_llama.latent_tags.latent_token_id
+    for seed in range(12):
+        made = roll_out(latent_llama, prompts, config, draws((seed,), range(5), NEW), **switches)
+        for row, prompt in enumerate(prompts):
+            uniform = draws((seed,), [row], NEW)
+            (alone,) = roll_out(latent_llama, [prompt], config, uniform, **switches)
+            assert made[row].ids == alone.ids
+            if rule == "max_thoughts":
+                slots = [token == latent_id for token in alone.ids]
+                started = slots[0] + sum(b and not a for a, b in itertools.pairwise(slots))
+                assert started <= 1
+            else:
+                assert len(alone.ids) >= 4
 
 
 def test_switches_reach_the_rollout(latent_llama, words):

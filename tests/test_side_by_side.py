@@ -109,7 +109,8 @@ def test_a_death_is_told_with_its_log(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_jobs_end_with_their_parent(tmp_path, how):
     script = (
-        "import functools, sys; from pathlib import Path\n"
+        "import functools, signal, sys; from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
         "sys.path.insert(0, sys.argv[1])\n"
         "from test_side_by_side import linger\n"
         "from litereason.side_by_side import side_by_side\n"

@@ -25,7 +25,7 @@ from litereason.model import backbone, causal_lm, enterable, has_latents, projec
 from litereason.policy_pass import completion_states
 from litereason.rewards import checked, length, length_penalty, task_reward
 from litereason.rl_config import LatentGRPOConfig, fitting_prompts, prompt_limit
-from litereason.rl_plan import check_enough, check_passes
+from litereason.rl_plan import check_enough, check_launch
 from litereason.rollout import Rollout, draws, roll_out
 from litereason.sampling import conversation, encode
 from litereason.sft import SkipNonFinite
@@ -75,6 +75,12 @@ class LatentGRPOTrainer(GRPOTrainer):
     ) -> None:
         from datasets import Dataset
 
+        args = copy.copy(args)  # what is filled in below belongs to this trainer
+        if kwargs.get("eval_dataset") is not None:
+            raise ConfigError(
+                "eval_dataset is not supported: rewards are looked up in the examples that train. Judge "
+                "checkpoints with `litereason eval`"
+            )
         self.latent = has_latents(model)
         self.latent_id = causal_lm(model).latent_tags.latent_token_id if self.latent else None
         self.generated_tokens = 0
@@ -88,7 +94,6 @@ class LatentGRPOTrainer(GRPOTrainer):
         examples = [examples[i] for i in fitting]
         self.prompts = [prompts[i] for i in fitting]
         check_enough(args, args.world_size, len(examples))
-        thoughts = self.latent and any(self.latent_id in encoded[i] for i in fitting)
         # Of the newest generation in training and in evaluation: ids of a row -> its latents.
         self._kept: dict[str, dict[bytes, torch.Tensor]] = {"train": {}, "eval": {}}
         self._draws: dict[str, tuple[int, int]] = {}
@@ -105,13 +110,19 @@ class LatentGRPOTrainer(GRPOTrainer):
         )
         functions: list[Any] = [task_reward(task, examples, self._text_of)]
         functions += [checked(function, examples) for function in reward_funcs]
+        names = [function.__name__ for function in functions]
+        if len({*names, "length"}) <= len(names):
+            raise ConfigError(
+                f"reward functions are called {names[1:]}; expected names of their own, other than "
+                "'reward' and 'length'"
+            )
         if args.length_penalty != "none":
             functions.append(length)
             weights = args.reward_weights or [1.0] * (len(functions) - 1)
             args.reward_weights = [*weights, args.length_penalty_weight]
-        reference, beta, sync = self._reference(model, args, kwargs), args.beta, args.sync_ref_model
+        reference, beta = self._reference(model, args, kwargs), args.beta
         if reference is not None:  # TRL would load the model again by its name
-            args.beta, args.sync_ref_model = 0.0, False
+            args.beta = 0.0
         super().__init__(
             model=model,
             reward_funcs=functions,
@@ -121,15 +132,20 @@ class LatentGRPOTrainer(GRPOTrainer):
             **kwargs,
         )
         self.sharded = self.is_fsdp_enabled or self._dist.is_zero3
-        check_passes(args, self.sharded, self.latent, thoughts)
+        kind = (
+            "FSDP" if self.is_fsdp_enabled else "DEEPSPEED" if self.is_deepspeed_enabled else "NO"
+        )
+        args.beta = self.beta = beta
+        thinks = self.latent and args.max_thoughts != 0
+        check_launch(args, kind, self.sharded, thinks, reference is None)
         if self.latent:  # TRL's PEFT wrapping may have chosen otherwise
             projector_of(self.model).requires_grad_(args.refresh == "joint")
         if reference is not None:
-            self._use_reference(reference, beta, sync)
+            self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         self.add_callback(SkipNonFinite(self))
-        if self.latent and args.refresh == "epoch":
+        if thinks and args.refresh == "epoch":
             self.add_callback(ProjectorRefresh(self))
-        self.add_callback(CollapseWatch(self.latent and args.max_thoughts != 0))
+        self.add_callback(CollapseWatch(thinks))
         self.add_callback(RunState(self))
 
     def _reference(self, model: Any, args: LatentGRPOConfig, kwargs: dict[str, Any]) -> Any:
@@ -137,23 +153,7 @@ class LatentGRPOTrainer(GRPOTrainer):
         adapted = kwargs.get("peft_config") is not None or causal_lm(model) is not model
         if args.beta == 0 or adapted:
             return None
-        return copy.deepcopy(model).requires_grad_(False)
-
-    def _use_reference(self, reference: Any, beta: float, sync: bool) -> None:
-        self.args.beta = self.beta = beta
-        self.args.sync_ref_model = sync
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            raise ConfigError(
-                "beta with a whole reference model runs on replicated models only (one process, DDP); "
-                "train an adapter (peft_config), or set beta=0"
-            )
-        self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
-        if sync:
-            from trl.trainer.callbacks import SyncRefModelCallback
-
-            self.add_callback(
-                SyncRefModelCallback(ref_model=self.ref_model, accelerator=self.accelerator)
-            )
+        return copy.deepcopy(model).requires_grad_(False).eval()
 
     @property
     def _mode(self) -> str:

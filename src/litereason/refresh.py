@@ -72,16 +72,18 @@ def fit(model: Any, rows: Sequence[Row], pad: int, learning_rate: float, seed: i
     parameters = list(projector_of(model).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     skipped = 0
-    for step, batch in enumerate(batches):
-        cosine = 0.5 * (1 + math.cos(math.pi * step / len(batches)))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
-        inputs: Any = {k: v.to(model.device) for k, v in right_padded(batch, pad).items()}
-        count = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
-        (next_token_loss(model, **inputs) / count).backward()
-        if bool(torch.nn.utils.clip_grad_norm_(parameters, CLIP).isfinite()):
-            optimizer.step()
-        else:
-            skipped += 1
-        optimizer.zero_grad(set_to_none=True)
+    with torch.random.fork_rng():  # dropout, where there is any, is the same in every process
+        torch.manual_seed(seed)
+        for step, batch in enumerate(batches):
+            cosine = 0.5 * (1 + math.cos(math.pi * step / len(batches)))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
+            inputs: Any = {k: v.to(model.device) for k, v in right_padded(batch, pad).items()}
+            count = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
+            (next_token_loss(model, **inputs) / count).backward()
+            if bool(torch.nn.utils.clip_grad_norm_(parameters, CLIP).isfinite()):
+                optimizer.step()
+            else:
+                skipped += 1
+            optimizer.zero_grad(set_to_none=True)
     return skipped

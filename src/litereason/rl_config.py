@@ -71,6 +71,10 @@ class LatentGRPOConfig(GRPOConfig):
         for name in ("use_vllm", "use_liger_kernel", "use_transformers_continuous_batching"):
             if getattr(self, name, False):
                 raise ConfigError(f"{name}=True is not supported: rollouts run in `generate`")
+        if self.sync_ref_model:
+            raise ConfigError(
+                "sync_ref_model=True is not supported: a resumed run would not have the synced reference"
+            )
         if self.cache_implementation is not None:
             raise ConfigError(
                 f"cache_implementation is {self.cache_implementation!r}; leave it out: rollouts have a "
@@ -105,13 +109,13 @@ class LatentGRPOConfig(GRPOConfig):
 
     def _check_saving(self) -> None:
         """A checkpoint between a generation and its last use could not be resumed exactly."""
-        steps = self.steps_per_generation or 1
-        window = steps * self.num_iterations / self.gradient_accumulation_steps
-        if self.save_strategy == "steps" and window > 1 and self.save_steps % window:
+        window = (self.steps_per_generation or 1) * self.num_iterations
+        every = self.save_steps * self.gradient_accumulation_steps
+        if self.save_strategy == "steps" and self.save_steps >= 1 and every % window:
             raise ConfigError(
-                f"save_steps is {self.save_steps:g}, but completions are made every {window:g} optimiser "
-                f"steps (steps_per_generation x num_iterations / gradient_accumulation_steps); expected a "
-                f"multiple of {window:g}, so that a resumed run goes on exactly"
+                f"save_steps is {self.save_steps:g}, which is {every:g} micro-batches, but completions are "
+                f"made every {window} (steps_per_generation x num_iterations); expected a multiple of "
+                f"{window} micro-batches, so that a resumed run goes on exactly"
             )
 
 

@@ -7,7 +7,6 @@ from shapes; what is left out: fragmentation, buffers of communication, the allo
 """
 
 import dataclasses
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,6 @@ STATES = (
 )
 # Values of width `hidden_size` and `intermediate_size` that a layer keeps per position for its backward.
 KEPT_HIDDEN, KEPT_INNER = 12, 4
-# A thought in a prompt; an instruction that shows the tag's form has no number in it.
-TAG = re.compile(r"<implicit_thought>\s*[0-9]+\s*</implicit_thought>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,35 +70,32 @@ def read_launch(path: str | Path) -> Launch:
     return Launch(count, kind)
 
 
-def check_passes(args: Any, sharded: bool, latent: bool, thoughts_in_prompts: bool) -> None:
-    """Refuse settings under which processes that share weights run different numbers of forwards.
+def check_launch(args: Any, kind: str, sharded: bool, latent: bool, adapted: bool) -> None:
+    """Refuse what cannot run under a launch.
 
     Args:
         args: a `LatentGRPOConfig`.
+        kind: as accelerate calls it.
         sharded: whether every forward needs the other processes (FSDP, ZeRO-3).
-        latent: whether the model has latent steps.
-        thoughts_in_prompts: whether some prompts hold latent slots.
+        latent: whether the model takes latent steps.
+        adapted: whether an adapter trains, whose base is the reference.
 
     Raises:
-        ConfigError: they would wait for each other for ever; says what to set.
+        ConfigError: processes would wait for each other for ever, or a reference model has no place.
     """
-    if not (sharded and latent):
-        return
-    why = (
-        "cuts each row at its own latent slots, so that processes run different numbers of forwards; with "
-        "sharded weights (FSDP, ZeRO-3) they would wait for each other for ever."
-    )
-    if args.refresh != "off":
+    if sharded and latent:
         raise ConfigError(
-            f"refresh={args.refresh!r} {why} Set refresh=off and refresh the projector between runs with "
-            "`litereason sft`, or keep the model whole in each process (DDP, ZeRO-2)"
+            "RL with latent steps needs the whole model in each process (one process, DDP, ZeRO-1 or 2). "
+            "With sharded weights (FSDP, ZeRO-3) every forward needs all processes, and finding latents "
+            "(refresh, reference model, prompts that hold thoughts) takes a number of forwards that "
+            "depends on a process's own rows: they would wait for each other for ever. Use "
+            "recipes/launch/ddp.yaml or deepspeed_zero2.yaml, --lora.r 16 to save memory, or RL without "
+            "latent steps (--mode plain)"
         )
-    if args.refill_latents:
-        raise ConfigError(f"refill_latents=True {why} Leave it out: the rollout's latents are kept")
-    if thoughts_in_prompts:
+    if args.beta and not adapted and kind in ("FSDP", "DEEPSPEED"):
         raise ConfigError(
-            f"a prompt that holds thoughts {why} Leave such prompts out, or keep the model whole in each "
-            "process (DDP, ZeRO-2)"
+            f"beta is {args.beta} and no adapter trains: the whole reference model that this needs runs on "
+            "replicated models only (one process, DDP). Train an adapter (--lora.r 16), or set beta=0"
         )
 
 
@@ -258,11 +252,11 @@ def dry_run(config: Any) -> Path:
     directory = Path(config.run_dir) / "rl" / config.name
     settings = trainer_settings(LatentGRPOConfig, directory, config)
     model, tokenizer, projector = on_meta(config)
-    ids = [encode(tokenizer, task.prompt(example, config.mode)) for example in examples]
-    lengths = [len(row) for row in ids]
+    prompts = [task.prompt(example, config.mode) for example in examples]
+    lengths = [len(encode(tokenizer, prompt)) for prompt in prompts]
     fitting = fitting_prompts(model, settings, [example.id for example in examples], lengths)
-    thoughts = any(TAG.search(tokenizer.decode(ids[i])) for i in fitting)
-    check_passes(settings, launch.sharded, config.mode == "latent", thoughts)
+    latent = config.mode == "latent" and settings.max_thoughts != 0
+    check_launch(settings, launch.kind, launch.sharded, latent, bool(config.lora))
     adapter = adapter_parameters(model, config.lora)
     found = plan(model, settings, [lengths[i] for i in fitting], launch, projector, adapter)
     table = Table(box=None, show_header=False, padding=(0, 2))

@@ -62,6 +62,8 @@ def roll_out(
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i])))
     size = at_once or len(order)
     done: dict[int, Rollout] = {}
+    training = model.training
+    model.eval()  # dropout would make a completion depend on its company
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         width = max(len(prompts[i]) for i in chosen)
@@ -78,6 +80,7 @@ def roll_out(
             **switches,
         )
         done |= {chosen[row]: rollout for row, rollout in loop.done.items()}
+    model.train(training)
     return [done[i] for i in range(len(prompts))]
 
 
@@ -106,11 +109,11 @@ class _Loop:
         rows = torch.arange(len(ids), device=ids.device)
         ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
         lengths = torch.zeros_like(rows)
-        padded = not bool(mask.all())
+        dropped, padded = 0, not bool(mask.all())  # columns that the cache no longer has
         while len(rows):
             output = model(
                 input_ids=ids[:, -1:],
-                attention_mask=mask if padded else None,
+                attention_mask=mask[:, dropped:] if padded else None,
                 position_ids=(mask.sum(1) - 1)[:, None],
                 past_key_values=cache,
                 use_cache=True,
@@ -123,17 +126,15 @@ class _Loop:
             mask = torch.cat([mask, mask.new_ones(len(ids), 1)], 1)
             lengths += ~ended
             ended |= stopping_criteria(ids, None)
-            if (
-                step + 1 == self.uniform.shape[1]
-            ):  # columns that were dropped hide it from the criteria
-                ended[:] = True
             count = int(ended.sum())
             over = count == len(rows)
             if self.in_step:
                 over = all_processes(over, ids.device)
             if not over and (count in (0, len(rows)) or count < LEAVING * len(rows)):
                 continue
-            self._leave(model, ids[ended], lengths[ended], rows[ended], cache, ended, start)
+            self._leave(
+                model, ids[ended], lengths[ended], rows[ended], cache, ended, start, dropped
+            )
             stay = (~ended).nonzero()[:, 0]
             rows, ids, mask, lengths = rows[stay], ids[stay], mask[stay], lengths[stay]
             ended = ended[stay]
@@ -141,9 +142,9 @@ class _Loop:
                 break
             cache.batch_select_indices(stay)
             blank = int((mask == 0).long().cumprod(1).sum(1).min())
-            if blank and drop_columns(cache, blank):
-                ids, mask, start = ids[:, blank:], mask[:, blank:], start - blank
-            padded = not bool(mask.all())
+            if blank > dropped and drop_columns(cache, blank - dropped):
+                dropped = blank  # ids keep theirs, by which processors and criteria count
+            padded = not bool(mask[:, dropped:].all())
         return input_ids  # what `generate` returns is not looked at: completions are in `done`
 
     def _leave(
@@ -155,6 +156,7 @@ class _Loop:
         cache: Any,
         ended: Tensor,
         start: int,
+        dropped: int,
     ) -> None:
         """Take down finished rows, with the latents that stood at their slots."""
         thinks = has_latents(model)
@@ -165,7 +167,7 @@ class _Loop:
             if states is not None:
                 spine = backbone(model)
                 places = (new == spine.latent_token_id).nonzero()[:, 0]
-                before = states[k, start - 1 + places]
+                before = states[k, start - dropped - 1 + places]
                 weight = next(spine.latent_projector.parameters(), before)
                 latents = spine.latent_projector(before.to(weight.dtype)).to(before.dtype)
             self.done[row] = Rollout(new.tolist(), latents)

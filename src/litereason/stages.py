@@ -63,9 +63,12 @@ class ModelOnTask:
             )
         getattr(super(), "__post_init__", lambda: None)()
 
-    def load(self, latents: bool) -> tuple[Any, Any]:
-        """The model and its tokenizer; latent steps are attached if asked for and absent."""
-        model, tokenizer = checkpoints.load(self.model)
+    def load(self, latents: bool, **kwargs: Any) -> tuple[Any, Any]:
+        """The model and its tokenizer; latent steps are attached if asked for and absent.
+
+        `kwargs` are passed to `checkpoints.load`.
+        """
+        model, tokenizer = checkpoints.load(self.model, **kwargs)
         if latents and not latent.has_latents(model):
             settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
             model = latent.attach(model, tokenizer, settings)
@@ -234,7 +237,7 @@ def sft(config: SFTConfig) -> Path:
     how = Replacement(config.shares, config.copies, config.ratio, config.loss_after)
     settings = trainer_settings(ProjectorConfig, directory, config, train=config.train)
     torch.manual_seed(config.seed)
-    model, tokenizer = config.load(latents=True)
+    model, tokenizer = config.load(True, **master_weights(config.train == "all"))
 
     def rows_of(traces: list[tuple[str, str]], how: Replacement) -> list[dict[str, list[int]]]:
         encoded = [(encode(tokenizer, p, model.latent_tags), text) for p, text in traces]
@@ -315,18 +318,28 @@ def rl(config: RLConfig) -> Path:
     settings = trainer_settings(LatentGRPOConfig, directory, config)
     rewards = [from_file(place) for place in config.rewards]
     torch.manual_seed(config.seed)
-    model, tokenizer = config.load(latents=config.mode == "latent")
+    model, tokenizer = config.load(config.mode == "latent", **master_weights(not config.lora))
+    if config.mode != "latent":
+        settings.max_thoughts = 0
     with processes.main_process_first():
-        same_inputs(directory, model, [task.prompt(e, config.mode) for e in examples])
+        told = [text for e in examples for text in (task.prompt(e, config.mode), e.answer)]
+        places = [place for place in (config.task, *config.rewards) if ".py:" in place]
+        told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
+        same_inputs(directory, model, told, processes.num_processes)
         checkpoint = whole_checkpoint(directory / "checkpoints")
     adapter = {}
-    if config.lora:
-        from peft import LoraConfig
+    try:
+        if config.lora:
+            from peft import LoraConfig
 
-        adapter = {"peft_config": LoraConfig(task_type="CAUSAL_LM", **config.lora)}
-    trainer = LatentGRPOTrainer(
-        model, settings, task, examples, tokenizer, config.mode, rewards, **adapter
-    )
+            adapter = {"peft_config": LoraConfig(task_type="CAUSAL_LM", **config.lora)}
+        trainer = LatentGRPOTrainer(
+            model, settings, task, examples, tokenizer, config.mode, rewards, **adapter
+        )
+    except LiteReasonError:
+        raise
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+        raise ConfigError(f"the trainer refuses its options: {error}") from error
     use_our_callbacks(trainer, f"rl {config.name}", directory / "metrics.jsonl")
     trainer.train(resume_from_checkpoint=checkpoint)
     accelerator = trainer.accelerator
@@ -339,14 +352,24 @@ def rl(config: RLConfig) -> Path:
     return directory / "model"
 
 
-def same_inputs(directory: Path, model: Any, prompts: Sequence[str]) -> None:
-    """Note which model and data a stage began with, or check that they are still the same.
+def master_weights(whole: bool) -> dict[str, Any]:
+    """How to load a model of which the `whole` trains: bfloat16 would round small steps away."""
+    return {"dtype": torch.float32} if whole else {}
+
+
+def same_inputs(directory: Path, model: Any, texts: Sequence[str], processes: int) -> None:
+    """Note what a stage began with, or check that it is still the same.
+
+    Args:
+        texts: the data, as text.
+        processes: how many share each step.
 
     Raises:
         ConfigError: they are not.
     """
-    told = hashlib.blake2b("\0".join(prompts).encode(), digest_size=16).hexdigest()
+    told = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
     found = {"model": fingerprint(model)["digest"], "data": told}
+    found["number of processes"] = str(processes)
     path = directory / "inputs.json"
     if not path.exists():
         files.write_json(path, found)

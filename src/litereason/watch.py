@@ -4,6 +4,7 @@ Callbacks of Hugging Face's Trainer; they hold no weights.
 """
 
 import collections
+import math
 import random
 from typing import Any
 
@@ -60,7 +61,10 @@ class CollapseWatch(TrainerCallback):
             "entropy": "entropy",
             "no_signal": "frac_reward_zero_std",
         }
-        self.recent.append({k: float(logs[v]) for k, v in names.items() if logs.get(v) is not None})
+        row = {k: float(logs[v]) for k, v in names.items() if logs.get(v) is not None}
+        if logs.get("unscorable") == 1:
+            row["no_signal"] = 1.0  # TRL's share counts what cannot be scored as signal
+        self.recent.append(row)
         for name in collapsed(list(self.recent), self.latent) - self.said:
             self.said.add(name)
             if state.is_world_process_zero:
@@ -102,7 +106,8 @@ class ProjectorRefresh(TrainerCallback):
         if abs(state.epoch - epoch) > 1e-6 or epoch % args.refresh_every:
             return
         rng = random.Random(args.seed * 7919 + state.global_step)
-        chosen = rng.sample(trainer.rewarded, int(args.refresh_share * len(trainer.rewarded)))
+        count = math.ceil(args.refresh_share * len(trainer.rewarded))
+        chosen = rng.sample(trainer.rewarded, count)
         trainer.rewarded = []
         metrics = trainer._metrics["train"]
         try:
@@ -114,7 +119,9 @@ class ProjectorRefresh(TrainerCallback):
                 args.refresh_learning_rate,
                 args.seed,
             )
-        except DataError:  # nothing rewarded, or not one sentence to replace: collapse, not a fault
+        except DataError as error:  # nothing rewarded, or not one sentence to replace: collapse
+            if state.is_world_process_zero:
+                say(f"step {state.global_step}: the projector is not refreshed: {error}")
             metrics["latent/refresh_skipped"].append(1.0)
             return
         metrics["latent/refresh_loss_before"].append(done.before)
