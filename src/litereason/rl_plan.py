@@ -16,9 +16,7 @@ import torch
 
 from litereason.errors import ConfigError, DataError
 
-STATES = (
-    12  # bytes a trained parameter beside its weight: gradient, AdamW's two moments, in float32
-)
+ADAM = 8  # bytes a trained parameter: AdamW's two moments, in float32
 # Values of width `hidden_size` and `intermediate_size` that a layer keeps per position for its backward.
 KEPT_HIDDEN, KEPT_INNER = 12, 4
 
@@ -207,7 +205,7 @@ def plan(
     memory = {
         "weights": 4 * total // launch.weights,
         "gradients": 4 * trained // launch.gradients,
-        "optimiser": (STATES - 4) * trained // launch.states,
+        "optimiser": ADAM * trained // launch.states,
         "reference": 4 * total // launch.weights if args.beta and not adapter else 0,
         "rollout cache": half * cache,
         "activations": half * micro * kept,
