@@ -9,7 +9,7 @@ from litereason.ablations import ablated
 from litereason.generation import Completion
 from litereason.records import summarise
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
-from litereason.tasks.base import Example, Task, score
+from litereason.tasks.base import Example, Task, checked_metrics, scores
 
 
 def completion_record(
@@ -55,9 +55,16 @@ def evaluate(
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
     check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
 
-    def record(i: int, k: int, completion: Completion) -> dict[str, Any]:
-        kept = completion_record(examples[i], completion, score(task, examples[i], completion.text))
-        return kept | {"prompt": prompts[i]}
+    def record(indices: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
+        chosen = [examples[i] for i in indices]
+        rewards = scores(task, chosen, [completion.text for completion in completions])
+        return [
+            completion_record(example, completion, reward)
+            | {"metrics": checked_metrics(task, example, completion.text), "prompt": prompts[i]}
+            for i, example, completion, reward in zip(
+                indices, chosen, completions, rewards, strict=True
+            )
+        ]
 
     partial = directory / "records.partial.jsonl"
     with ablated(model, ablation):

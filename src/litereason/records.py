@@ -42,18 +42,30 @@ def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         means = list(item_means(records, metric).values())
         figures[metric] = stats.interval(np.array(means)) if means else None
     latent_steps = sum(record["latent_steps"] for record in records)
+    names = sorted({name for record in records for name in record.get("metrics", {})})
     return figures | {
+        "metrics": {name: task_metric(records, name) for name in names},
         "steps_per_thought": latent_steps / thoughts if thoughts else None,
         "truncated": float(np.mean([record["truncated"] for record in records])),
         "unscored": sum(record["reward"] is None for record in records),
     }
 
 
+def task_metric(records: Sequence[dict[str, Any]], name: str) -> dict[str, float] | None:
+    """A metric of the task's own over the items that it applies to, and how many they are."""
+    means = list(item_means(records, name).values())
+    return stats.interval(np.array(means)) | {"items": len(means)} if means else None
+
+
 def item_means(records: Sequence[dict[str, Any]], metric: str) -> dict[str, float]:
-    """Mean of a metric over the samples of each item; items without a value are left out."""
+    """Mean of a metric over the samples of each item; items without a value are left out.
+
+    `metric` is one of `VALUES`, or a metric of the task's own.
+    """
     values: dict[str, list[float]] = defaultdict(list)
+    value_of = VALUES.get(metric, lambda record: record["metrics"].get(metric))
     for record in records:
-        value = VALUES[metric](record)
+        value = value_of(record)
         if value is not None:
             values[record["item"]].append(value)
     return {item: float(np.mean(found)) for item, found in values.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from litereason.errors import ConfigError, RewardError
-from litereason.tasks.base import Example, Task, score
+from litereason.tasks.base import Example, Task, scores
 
 LENGTH_PENALTIES = ("none", "overlong", "correct_only")
 
@@ -26,10 +26,8 @@ def task_reward(
     def reward(
         completion_ids: list[list[int]], example_index: list[int], **kwargs: Any
     ) -> list[float | None]:
-        return [
-            score(task, examples[index], text_of(ids))
-            for ids, index in zip(completion_ids, example_index, strict=True)
-        ]
+        chosen = [examples[index] for index in example_index]
+        return scores(task, chosen, [text_of(ids) for ids in completion_ids])
 
     return reward
 

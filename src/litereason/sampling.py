@@ -135,7 +135,7 @@ def sample(
     tokenizer: Any,
     prompts: Sequence[list[int]],
     config: SamplingConfig,
-    record: Callable[[int, int, Completion], dict[str, Any]],
+    record: Callable[[list[int], list[Completion]], list[dict[str, Any]]],
     partial: Path,
     title: str,
 ) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def sample(
 
     Args:
         prompts: encoded prompts.
-        record: (prompt index, sample index, completion) -> what to keep, as plain data.
+        record: (prompt indices, completions) of a batch -> what to keep of each, as plain data.
         partial: file of finished records; a killed run goes on from it.
         title: shown beside the progress bar.
     """
@@ -160,8 +160,9 @@ def sample(
                 with torch.random.fork_rng():
                     torch.manual_seed(config.seed * 1_000_003 + number)
                     done = generate_batch(model, tokenizer, [prompts[i] for i, _ in batch], config)
-                for (i, k), completion in zip(batch, done, strict=True):
-                    rows[i, k] = {"prompt_index": i, "sample": k, **record(i, k, completion)}
+                kept = record([i for i, _ in batch], done)
+                for (i, k), fields in zip(batch, kept, strict=True):
+                    rows[i, k] = {"prompt_index": i, "sample": k, **fields}
                     file.write(json.dumps(rows[i, k], ensure_ascii=False) + "\n")
                 file.flush()
             bar.advance(task, len(batch))

@@ -27,7 +27,7 @@ from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks import from_file, get_task
-from litereason.tasks.base import Example, Task, check_mode, preflight, score
+from litereason.tasks.base import Example, Task, check_mode, preflight, scores
 
 
 def option(default: Any, text: str) -> Any:
@@ -158,9 +158,14 @@ def collect(config: CollectConfig) -> Path:
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
     check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
 
-    def record(i: int, k: int, completion: Any) -> dict[str, Any]:
-        reward = score(task, examples[i], completion.text)
-        return {"item": examples[i].id, "completion": completion.text, "reward": reward}
+    def record(indices: list[int], completions: list[Any]) -> list[dict[str, Any]]:
+        chosen, texts = [examples[i] for i in indices], [c.text for c in completions]
+        return [
+            {"item": example.id, "completion": text, "reward": reward}
+            for example, text, reward in zip(
+                chosen, texts, scores(task, chosen, texts), strict=True
+            )
+        ]
 
     partial = directory / "samples.partial.jsonl"
     title = f"collect {config.name}"
@@ -420,6 +425,7 @@ def headline(figures: dict[str, Any]) -> str:
     if accuracy := figures["accuracy"]:
         low, high = 100 * accuracy["low"], 100 * accuracy["high"]
         parts.append(f"accuracy {100 * accuracy['mean']:.1f} % [{low:.1f}, {high:.1f}]")
+    parts += [f"{name} {found['mean']:.3f}" for name, found in figures["metrics"].items() if found]
     parts.append(f"{figures['discrete_tokens']['mean']:.1f} discrete tokens")
     parts.append(f"{figures['latent_steps']['mean']:.1f} latent steps")
     parts.append(f"thoughts in {100 * figures['trigger_rate']['mean']:.0f} % of samples")

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 from litereason.errors import ConfigError, DataError, LiteReasonError, RewardError
@@ -54,6 +55,16 @@ class Task(abc.ABC):
     def reward(self, example: Example, completion: str) -> float | None:
         """How good a completion's text is; `None` if it cannot be scored. Above 0 counts as right."""
 
+    def rewards(
+        self, examples: Sequence[Example], completions: Sequence[str]
+    ) -> list[float | None]:
+        """The rewards of many completions, one example each; for tasks that score a batch at once."""
+        return [self.reward(e, text) for e, text in zip(examples, completions, strict=True)]
+
+    def metrics(self, example: Example, completion: str) -> dict[str, float | None]:
+        """More figures of a completion for evaluation, by name; `None` where one does not apply."""
+        return {}
+
     def demonstration(self, example: Example) -> str | None:
         """A completion known to be right, where the task has one (not used by RL)."""
         return None
@@ -71,24 +82,63 @@ def check_mode(mode: str) -> str:
 
 
 def score(task: Task, example: Example, completion: str) -> float | None:
-    """The task's reward as a float, or None.
+    """The task's reward as a float, or None (`scores` of one completion)."""
+    return scores(task, [example], [completion])[0]
+
+
+def scores(
+    task: Task, examples: Sequence[Example], completions: Sequence[str]
+) -> list[float | None]:
+    """The task's rewards as floats, or None; one example a completion.
 
     Raises:
-        RewardError: the reward function raised, or returned something that is no number.
+        RewardError: the reward raised, or returned something that is no number, or too few or many.
     """
-    try:
-        value = task.reward(example, completion)
-    except Exception as error:
+    pairs = list(zip(examples, completions, strict=True))
+    if type(task).rewards is Task.rewards:  # one by one, so that an error names its example
+        values = [_called(task, [example], task.reward, example, text) for example, text in pairs]
+    else:
+        texts = list(completions)
+        values = list(_called(task, examples, task.rewards, list(examples), texts))
+    if len(values) != len(pairs):
         raise RewardError(
-            f"the reward of task {task.name!r} raised {type(error).__name__} on example "
-            f"{example.id!r}: {error}"
+            f"the rewards of task {task.name!r} are {len(values)} for {len(pairs)} completions (the "
+            f"first of example {examples[0].id!r}); expected one each"
+        )
+    return [
+        _number(value, f"the reward of task {task.name!r}", example)
+        for value, (example, _) in zip(values, pairs, strict=True)
+    ]
+
+
+def checked_metrics(task: Task, example: Example, completion: str) -> dict[str, float | None]:
+    """The task's metrics of a completion, checked as rewards are."""
+    found = _called(task, [example], task.metrics, example, completion)
+    return {
+        name: _number(value, f"the metric {name!r} of task {task.name!r}", example)
+        for name, value in found.items()
+    }
+
+
+def _called(task: Task, examples: Sequence[Example], method: Any, *arguments: Any) -> Any:
+    try:
+        return method(*arguments)
+    except Exception as error:
+        names = sorted({example.id for example in examples})
+        which = f"example {names[0]!r}" if len(names) == 1 else f"a batch of examples {names[:4]}"
+        raise RewardError(
+            f"the {method.__name__} of task {task.name!r} raised {type(error).__name__} on {which}: "
+            f"{error}"
         ) from error
+
+
+def _number(value: Any, what: str, example: Example) -> float | None:
     if value is None:
         return None
     if not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise RewardError(
-            f"the reward of task {task.name!r} returned {value!r} for example {example.id!r}; "
-            "expected a number, or None for a completion that cannot be scored"
+            f"{what} is {value!r} for example {example.id!r}; expected a number, or None for a "
+            "completion that cannot be scored"
         )
     return float(value)
 
