@@ -120,6 +120,14 @@ def test_only_discrete_tokens_are_actions(trainer):
     assert metrics["latent/trigger_rate"][-1] == pytest.approx(sum(c > 0 for c in counts) / 8)
     discrete = sum(len(ids) for ids in completions) - sum(counts)
     assert metrics["completions/mean_length"][-1] == pytest.approx(discrete / 8)
+    lengths = [len(ids) - count for ids, count in zip(completions, counts, strict=True)]
+    assert metrics["completions/max_length"][-1] == max(lengths)
+    ended = [
+        length
+        for length, ids in zip(lengths, completions, strict=True)
+        if ids[-1] in trainer.eos_token_ids
+    ]
+    assert metrics["completions/max_terminated_length"][-1] == max(ended, default=0)
 
 
 def test_log_probabilities_equal_the_naive_loop(trainer):
@@ -381,7 +389,7 @@ def test_long_prompts_are_refused_dropped_or_cut(make_trainer, capsys):
     with pytest.raises(DataError, match="6 of 6 prompts"):
         make_trainer(examples=6, max_prompt_length=2, long_prompts="drop")
     dropped = make_trainer(examples=6, max_prompt_length=limit, long_prompts="drop")
-    assert len(dropped.train_dataset) == len(dropped.prompts) < 6
+    assert len(dropped.train_dataset) == len(dropped.prompt_ids) < 6
     cut = make_trainer(examples=6, max_prompt_length=limit, long_prompts="truncate")
     assert {len(ids) for ids in rollout(cut)[0]} <= {*lengths, limit} - {max(lengths)}
     assert len(cut.train_dataset) == 6
@@ -445,7 +453,7 @@ def test_the_refresh_moves_the_projector_alone(make_trainer, alternating):
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     state = torch.get_rng_state()
-    texts = [(prompt, "\n1. Mara map\n2. Bram rope\n\\boxed{No}") for prompt in trainer.prompts]
+    texts = [(ids, "\n1. Mara map\n2. Bram rope\n\\boxed{No}") for ids in trainer.prompt_ids]
     refresh_projector(model, trainer.processing_class, texts, (0.5,), 1e-2, seed=1)
     assert torch.equal(state, torch.get_rng_state())
     for name, parameter in model.named_parameters():
@@ -478,3 +486,34 @@ def test_tensorboard_gets_what_the_console_gets(make_trainer, alternating, tmp_p
     logged = [e.value for e in events.Scalars("train/latent/trigger_rate")]
     rows = [r for r in trainer.state.log_history if "latent/trigger_rate" in r]
     assert logged == pytest.approx([r["latent/trigger_rate"] for r in rows])
+
+
+def test_the_refresh_keeps_to_the_bound_on_a_thought(make_trainer, alternating, monkeypatch):
+    from litereason import refresh
+
+    trainer = make_trainer(task=alternating)
+    seen = []
+    monkeypatch.setattr(refresh, "fit", lambda model, rows, *rest: seen.extend(rows) or 0)
+    text = "\n<implicit_thought>5</implicit_thought>\n2. Bram rope\n\\boxed{No}"
+    trajectories = [(ids, text) for ids in trainer.prompt_ids]
+    for bound, slots in ((None, 6), (2, 3)):  # the thought's 5, and one for the sentence replaced
+        seen.clear()
+        refresh.refresh_projector(
+            trainer.model, trainer.processing_class, trajectories, (1.0,), 1e-2, 1, bound
+        )
+        assert {row["input_ids"].count(trainer.latent_id) for row in seen} == {slots}
+
+
+def test_rate_of_a_refresh():
+    """Ten per cent of the steps rise, the first from above 0; the cosine ends near a tenth."""
+    from litereason.refresh import rate
+
+    assert rate(0, 1) == 1 and rate(0, 10) == 1
+    assert rate(0, 20) == 0.5 and rate(1, 20) == 1
+    assert rate(11, 20) == pytest.approx(0.1 + 0.9 * 0.5)  # half of the 18 steps after the warm-up
+    assert 0.1 < rate(19, 20) < 0.11
+
+
+def test_the_defaults_are_a_run(tmp_path):
+    """A whole group fits a batch without another option."""
+    LatentGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)

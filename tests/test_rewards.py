@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from litereason.errors import ConfigError, RewardError
 from litereason.rewards import checked, length_penalty, task_reward
+from litereason.tasks.base import scores
 from litereason.tasks.stories import StoriesTask
 
 NAN = math.nan
@@ -80,6 +82,28 @@ def test_a_function_gets_its_examples_and_may_decline():
     right = made[1].answer
     assert reward(example_index=[1, 1, 0], completions=[right, "?", "x"]) == [1.0, None, 0.0]
     assert reward.__name__ == "answers"
+
+
+def test_coroutines_tensors_and_arrays_are_taken():
+    async def later(completions, **kwargs):
+        return torch.tensor([float(len(c)) for c in completions])
+
+    for function in (later, lambda completions, **_: np.array([len(c) for c in completions])):
+        reward = checked(function, examples())
+        assert reward(example_index=[0, 1], completions=["abc", ""]) == [3.0, 0.0]
+
+
+def test_a_task_may_score_a_batch_at_once():
+    class Batch(StoriesTask):
+        name = "batch"
+
+        def rewards(self, examples, completions):
+            return [float(len(c)) for c in completions][: 1 if "x" in completions else None]
+
+    reward = task_reward(Batch(), examples(), str)
+    assert reward(completion_ids=[1, 23], example_index=[0, 1]) == [1.0, 2.0]
+    with pytest.raises(RewardError, match=r"'batch' are 1 for 2 completions .*'train-0-0'"):
+        scores(Batch(), examples()[:2], ["x", "y"])
 
 
 def test_the_task_is_told_of_the_example_that_fails():

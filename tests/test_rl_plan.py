@@ -71,6 +71,18 @@ def test_counts(tmp_path, latent_llama):
     assert fewer.rollout_forwards == 3 * 11
 
 
+@pytest.mark.parametrize(
+    ("changes", "prompts"),
+    [({}, 2), ({"num_generations": 8}, 2), ({"num_generations": 2}, 4), ({"refresh": "joint"}, 8)],
+)
+def test_prompts_that_the_policy_pass_computes(tmp_path, latent_llama, changes, prompts):
+    """Two micro-batches of 4: once a group, again where one is split, in every row if joint."""
+    args = arguments(
+        tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, **changes
+    )
+    assert plan(latent_llama, args, [20] * 8, Launch()).positions == prompts * 20 + 8 * 10
+
+
 def test_sharded_weights_are_divided(tmp_path, latent_llama):
     args = arguments(tmp_path)
     whole = plan(latent_llama, args, [9] * 40, Launch(4, "MULTI_GPU")).memory

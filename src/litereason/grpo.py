@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from datasets import Dataset
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
@@ -73,8 +74,6 @@ class LatentGRPOTrainer(GRPOTrainer):
         reward_funcs: Sequence[Callable[..., Any]] = (),
         **kwargs: Any,
     ) -> None:
-        from datasets import Dataset
-
         args = copy.copy(args)  # what is filled in below belongs to this trainer
         if kwargs.get("eval_dataset") is not None:
             raise ConfigError(
@@ -86,40 +85,22 @@ class LatentGRPOTrainer(GRPOTrainer):
         self.generated_tokens = 0
         self.rewarded: list[tuple[int, str]] = []  # (example, text) since the last refresh
         self.skipped_steps = 0
-        prompts = [task.prompt(example, mode) for example in examples]
-        tags = causal_lm(model).latent_tags if self.latent else None
-        encoded = [encode(tokenizer, prompt, tags) for prompt in prompts]
-        lengths = [len(ids) for ids in encoded]
-        fitting = fitting_prompts(model, args, [example.id for example in examples], lengths)
-        examples = [examples[i] for i in fitting]
-        self.prompts = [prompts[i] for i in fitting]
-        check_enough(args, args.world_size, len(examples))
         # Of the newest generation in training and in evaluation: ids of a row -> its latents.
         self._kept: dict[str, dict[bytes, torch.Tensor]] = {"train": {}, "eval": {}}
         self._draws: dict[str, tuple[int, int]] = {}
+        prompts = [task.prompt(example, mode) for example in examples]
+        fitting = self._fit(model, args, examples, prompts, tokenizer)
+        examples = [examples[i] for i in fitting]
+        data = [
+            {"prompt": conversation(tokenizer, prompts[i]), "example_index": index}
+            for index, i in enumerate(fitting)
+        ]
         enterable(model)
         if causal_lm(model) is model and kwargs.get("peft_config") is None:
             model.requires_grad_(True)
         if self.latent:
             projector_of(model).requires_grad_(args.refresh == "joint")
-        data = Dataset.from_dict(
-            {
-                "prompt": [conversation(tokenizer, prompt) for prompt in self.prompts],
-                "example_index": list(range(len(examples))),
-            }
-        )
-        functions: list[Any] = [task_reward(task, examples, self._text_of)]
-        functions += [checked(function, examples) for function in reward_funcs]
-        names = [function.__name__ for function in functions]
-        if len({*names, "length"}) <= len(names):
-            raise ConfigError(
-                f"reward functions are called {names[1:]}; expected names of their own, other than "
-                "'reward' and 'length'"
-            )
-        if args.length_penalty != "none":
-            functions.append(length)
-            weights = args.reward_weights or [1.0] * (len(functions) - 1)
-            args.reward_weights = [*weights, args.length_penalty_weight]
+        functions = self._reward_functions(task, examples, args, reward_funcs)
         reference, beta = self._reference(model, args, kwargs), args.beta
         if reference is not None:  # TRL would load the model again by its name
             args.beta = 0.0
@@ -127,7 +108,7 @@ class LatentGRPOTrainer(GRPOTrainer):
             model=model,
             reward_funcs=functions,
             args=args,
-            train_dataset=data,
+            train_dataset=Dataset.from_list(data),
             processing_class=tokenizer,
             **kwargs,
         )
@@ -147,6 +128,46 @@ class LatentGRPOTrainer(GRPOTrainer):
             self.add_callback(ProjectorRefresh(self))
         self.add_callback(CollapseWatch(thinks))
         self.add_callback(RunState(self))
+
+    def _fit(
+        self,
+        model: Any,
+        args: LatentGRPOConfig,
+        examples: Sequence[Example],
+        prompts: Sequence[str],
+        tokenizer: Any,
+    ) -> list[int]:
+        """Which examples train; keeps the ids of their prompts for the refresh."""
+        tags = causal_lm(model).latent_tags if self.latent else None
+        encoded = [encode(tokenizer, prompt, tags) for prompt in prompts]
+        names = [example.id for example in examples]
+        fitting = fitting_prompts(model, args, names, [len(ids) for ids in encoded])
+        check_enough(args, args.world_size, len(fitting))
+        limit = prompt_limit(model, args) or 0
+        self.prompt_ids = [encoded[i][-limit:] for i in fitting]
+        return fitting
+
+    def _reward_functions(
+        self,
+        task: Task,
+        examples: Sequence[Example],
+        args: LatentGRPOConfig,
+        more: Sequence[Callable[..., Any]],
+    ) -> list[Any]:
+        """The task's reward, then the user's, then the place of the length penalty."""
+        functions: list[Any] = [task_reward(task, examples, self._text_of)]
+        functions += [checked(function, examples) for function in more]
+        names = [function.__name__ for function in functions]
+        if len({*names, "length"}) <= len(names):
+            raise ConfigError(
+                f"reward functions are called {names[1:]}; expected names of their own, other than "
+                "'reward' and 'length'"
+            )
+        if args.length_penalty != "none":
+            functions.append(length)
+            weights = args.reward_weights or [1.0] * (len(functions) - 1)
+            args.reward_weights = [*weights, args.length_penalty_weight]
+        return functions
 
     def _reference(self, model: Any, args: LatentGRPOConfig, kwargs: dict[str, Any]) -> Any:
         """A frozen copy of the policy as it starts, if a KL term needs one and no adapter gives it."""
@@ -239,13 +260,14 @@ class LatentGRPOTrainer(GRPOTrainer):
     def _generate(self, prompts: list[Any]) -> Any:
         """As TRL's; latent slots are marked as no action, and thoughts are counted."""
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
-        counts = [_counts(ids, self.latent_id) for ids in completion_ids]
+        ends = {*self.eos_token_ids, self.processing_class.pad_token_id}
+        counts = [(*_counts(ids, self.latent_id), ids[-1] in ends) for ids in completion_ids]
         found = torch.tensor(counts, dtype=torch.float, device=self.accelerator.device)
-        total, latent, thoughts = self.accelerator.gather(found).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
+        total, latent, thoughts, ended = self.accelerator.gather(found).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
         metrics = self._metrics[self._mode]
         if self._mode == "train":
             self.generated_tokens += int((total - latent).sum())
-        metrics["completions/mean_length"][-1] = (total - latent).mean().item()
+        self._count_discrete(metrics, total - latent, ended.bool())
         metrics["latent/steps"].append(latent.mean().item())
         metrics["latent/total_tokens"].append(total.mean().item())
         metrics["latent/trigger_rate"].append((latent > 0).float().mean().item())
@@ -259,6 +281,14 @@ class LatentGRPOTrainer(GRPOTrainer):
             metrics["latent/out_of_range"].append(float(spine.latents_out_of_range))
             mask = [[int(token != self.latent_id) for token in ids] for ids in completion_ids]
         return prompt_ids, completion_ids, mask, *rest
+
+    def _count_discrete(self, metrics: Any, lengths: torch.Tensor, ended: torch.Tensor) -> None:
+        """TRL's length figures, of discrete tokens alone: all `lengths`, and of rows that `ended`."""
+        whole = lengths[ended] if ended.any() else lengths.new_zeros(1)
+        for name, found in (("", lengths), ("_terminated", whole)):
+            for kind in ("mean", "min", "max"):
+                value = getattr(found, kind)().item()
+                metrics[f"completions/{kind}{name}_length"][-1] = value
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """As TRL's; rows are numbered, so that groups can be put together again."""
@@ -378,14 +408,18 @@ class LatentGRPOTrainer(GRPOTrainer):
         """How far the kept latents are from those of the policy as it is now, relative to their norm."""
         slots = (ids[:, -keep:] == self.latent_id) & (mask[:, -keep:] == 1)
         before = states[slots]
-        if not len(before):
-            return
         projector = backbone(inner).latent_projector
         weight = next(projector.parameters(), before)
         now = projector(before.to(weight.dtype)).double()
         then = torch.cat(list(kept)).to(now)
-        drift = ((now - then).norm(dim=1) / then.norm(dim=1).clamp(min=1e-12)).mean().item()
-        self._metrics[self._mode]["latent/drift"].append(drift)
+        drift = (now - then).norm(dim=1) / then.norm(dim=1).clamp(min=1e-12)
+        # Every process takes part, also one without a latent.
+        sums: Any = self.accelerator.gather(
+            torch.stack([drift.sum(), drift.new_tensor(len(drift))])
+        )
+        total, count = sums.view(-1, 2).sum(0).tolist()
+        if count:
+            self._metrics[self._mode]["latent/drift"].append(total / count)
 
     def _is_reference(self, model: Any) -> bool:
         """Whether a pass is the reference's: its own model, or the policy without its adapter."""

@@ -14,13 +14,13 @@ import torch
 
 from litereason.losses import next_token_loss
 from litereason.model import causal_lm, projector_of
-from litereason.sampling import encode
 from litereason.sft import Row, mean_loss, right_padded
 from litereason.traces import Replacement, training_rows
 
 HELD_OUT = 16  # rows on which the loss is logged before and after
 ROWS = 16  # rows a step (the paper's effective batch)
 CLIP = 0.2  # bound on the norm of the gradients
+WARM_UP = 0.1  # share of the steps over which the rate rises; the first has one already
 LEAST_RATE = 0.1  # of the learning rate, at the end of the cosine
 
 
@@ -36,20 +36,27 @@ class Refreshed(NamedTuple):
 def refresh_projector(
     model: Any,
     tokenizer: Any,
-    trajectories: Sequence[tuple[str, str]],
+    trajectories: Sequence[tuple[list[int], str]],
     shares: Sequence[float],
     learning_rate: float,
     seed: int,
+    max_latent_steps: int | None = None,
 ) -> Refreshed:
-    """Train the projector on `(prompt, completion text)` trajectories; the policy does not move.
+    """Train the projector on `(prompt ids, completion text)` trajectories; the policy does not move.
+
+    Args:
+        shares: shares of sentences replaced (s_r).
+        max_latent_steps: the bound on a thought under which the trajectories were made.
 
     Raises:
         DataError: not one sentence could be replaced.
     """
     inner = causal_lm(model)
-    encoded = [(encode(tokenizer, prompt), text) for prompt, text in trajectories]
     how = Replacement(shares=tuple(shares), copies=1)
-    rows = training_rows(encoded, how, tokenizer, inner.latent_tags, seed)
+    tags = inner.latent_tags
+    if max_latent_steps is not None:
+        tags = tags.limited(max_latent_steps)
+    rows = training_rows(trajectories, how, tokenizer, tags, seed)
     pad = tokenizer.pad_token_id
     before = mean_loss(model, rows[:HELD_OUT], pad)
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -75,9 +82,8 @@ def fit(model: Any, rows: Sequence[Row], pad: int, learning_rate: float, seed: i
     with torch.random.fork_rng():  # dropout, where there is any, is the same in every process
         torch.manual_seed(seed)
         for step, batch in enumerate(batches):
-            cosine = 0.5 * (1 + math.cos(math.pi * step / len(batches)))
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
+                group["lr"] = learning_rate * rate(step, len(batches))
             inputs: Any = {k: v.to(model.device) for k, v in right_padded(batch, pad).items()}
             count = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
             (next_token_loss(model, **inputs) / count).backward()
@@ -87,3 +93,10 @@ def fit(model: Any, rows: Sequence[Row], pad: int, learning_rate: float, seed: i
                 skipped += 1
             optimizer.zero_grad(set_to_none=True)
     return skipped
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the learning rate at a step: linear warm-up, then a cosine down to `LEAST_RATE`."""
+    rising = math.ceil(WARM_UP * steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * max(0, step - rising) / max(1, steps - rising)))
+    return min(1.0, (step + 1) / rising) * (LEAST_RATE + (1 - LEAST_RATE) * cosine)

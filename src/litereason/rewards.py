@@ -4,9 +4,11 @@ Reward functions have TRL's signature. An error names the task or function and t
 that cannot be scored is `None`, never 0: it gets no advantage and does not move its group's mean.
 """
 
+import asyncio
+import inspect
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,14 +40,17 @@ def checked(
     """A reward function of the user's (TRL's signature) whose faults are errors that say where.
 
     It is called with `prompts`, `completions`, `completion_ids`, and with `examples`, a list of
-    `Example`, one a completion.
+    `Example`, one a completion. It may be a coroutine function, and return tensors or arrays.
     """
     name = getattr(function, "__name__", type(function).__name__)
 
     def reward(example_index: list[int], **kwargs: Any) -> list[float | None]:
         chosen = [examples[index] for index in example_index]
         try:
-            values = list(function(examples=chosen, **kwargs))
+            given = function(examples=chosen, **kwargs)
+            if inspect.isawaitable(given):  # TRL takes coroutines as well
+                given = asyncio.run(_awaited(given))
+            values = [value.item() if hasattr(value, "item") else value for value in given]
         except Exception as error:
             ids = sorted({example.id for example in chosen})
             raise RewardError(
@@ -70,6 +75,10 @@ def checked(
 
     reward.__name__ = name
     return reward
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 def length(completions: list[Any], **kwargs: Any) -> list[float]:

@@ -43,6 +43,7 @@ class LatentGRPOConfig(GRPOConfig):
 
     learning_rate: float = 5e-7
     num_generations: int | None = 16
+    per_device_train_batch_size: int = 16  # one whole group
     max_completion_length: int | None = 2048
     gradient_checkpointing: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     bf16: bool | None = dataclasses.field(default_factory=torch.cuda.is_available)

@@ -192,8 +192,10 @@ def plan(
     total = model.num_parameters() + projector
     trained = adapter or total - projector * (args.refresh != "joint")
     mean, new = round(statistics.mean(lengths)), args.max_completion_length
-    groups = max(1, args.per_device_train_batch_size // args.num_generations)
-    micro = groups * max(lengths) + args.per_device_train_batch_size * new
+    batch = args.per_device_train_batch_size
+    # Prompts that a micro-batch computes: each once, unless gradients go through its latents.
+    groups = batch if args.refresh == "joint" else -(-batch // args.num_generations)
+    micro = groups * max(lengths) + batch * new
     at_once = min(args.rollout_batch_size or rows, rows)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -210,7 +212,10 @@ def plan(
         "rollout cache": half * cache,
         "activations": half * micro * kept,
     }
-    passes = 1 + (args.beta != 0) + (args.num_iterations > 1)
+    # Passes without gradients: the policy that sampled, where a generation serves several steps, and
+    # the reference.
+    old = args.gradient_accumulation_steps % (steps * args.num_iterations) != 0
+    passes = 1 + old + (args.beta != 0)
     return Plan(
         launch=launch,
         total=total,
@@ -223,7 +228,9 @@ def plan(
         new_tokens=new,
         rollout_forwards=-(-rows // at_once) * (new + 1),
         policy_forwards=2 * args.gradient_accumulation_steps * passes,
-        positions=launch.processes * (per_step // args.num_generations * mean + per_step * new),
+        positions=launch.processes
+        * args.gradient_accumulation_steps
+        * (groups * mean + batch * new),
         plain_positions=launch.processes * per_step * (mean + new),
         memory={k: v for k, v in memory.items() if v},
     )

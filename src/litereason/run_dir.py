@@ -11,6 +11,8 @@ import yaml
 from litereason import files
 from litereason.errors import ConfigError
 
+# Where we are (a run that was moved is the same run), and how a stage runs, not what comes out.
+NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
@@ -24,14 +26,13 @@ def open_stage(directory: Path, settings: Any) -> Path:
         ConfigError: it was begun with other settings; names them.
     """
     wanted = plain(dataclasses.asdict(settings))
-    wanted.pop("run_dir", None)  # it is where we are; moving a run must not make it another one
-    wanted.pop("workers", None)  # how it runs, not what comes out
     path = directory / "config.yaml"
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
-        differ = sorted(k for k in {*wanted, *begun} if wanted.get(k) != begun.get(k))
+        was, now = flat(begun), flat(wanted)
+        differ = sorted(k for k in {*was, *now} - NOT_COMPARED if was.get(k) != now.get(k))
         if differ and [p.name for p in directory.iterdir()] != [path.name]:
-            changes = "; ".join(f"{k}: {begun.get(k)!r} -> {wanted.get(k)!r}" for k in differ)
+            changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
             raise ConfigError(
                 f"{directory} was begun with other settings ({changes}). Take another --run_dir or "
                 "--name, or delete the directory"
@@ -41,6 +42,18 @@ def open_stage(directory: Path, settings: Any) -> Path:
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
     files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     return directory
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their names on the command line (`task_options.events`)."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = prefix + key
+        if isinstance(value, dict) and value:
+            found |= flat(value, "" if name == "trainer" else f"{name}.")
+        else:
+            found[name] = value
+    return found
 
 
 def plain(value: Any) -> Any:

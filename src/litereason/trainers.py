@@ -10,9 +10,9 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from litereason import files
-from litereason.console import progress
+from litereason.console import progress, say
 
-# Names that reports use, by the name the trainers log.
+# Names that reports use, by the name the trainers log; other figures keep theirs.
 METRICS = {
     "loss": "loss",
     "grad_norm": "grad_norm",
@@ -64,20 +64,27 @@ class MetricsFile(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        found = {METRICS[k]: v for k, v in (logs or {}).items() if k in METRICS and v is not None}
-        row = {k: float(v) for k, v in found.items() if math.isfinite(v)}
-        if row and state.is_world_process_zero:
-            row = {"step": state.global_step, "epoch": state.epoch, **row}
+        numbers = {k: v for k, v in (logs or {}).items() if isinstance(v, (int, float))}
+        numbers.pop(
+            "step_time", None
+        )  # `seconds` says it, and a resumed run's file is the same but for it
+        row = {METRICS.get(k, k): float(v) for k, v in numbers.items() if math.isfinite(v)}
+        if {*row} & {*METRICS.values()} and state.is_world_process_zero:
+            row = {"step": state.global_step, **row, "epoch": state.epoch}
             row["seconds"] = round(time.perf_counter() - self.start, 2)
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
 
+LINES = 20  # lines with all figures of RL, over a run
+
+
 class RichProgress(TrainerCallback):
-    """A bar over optimiser steps with the newest figures beside it."""
+    """A bar over optimiser steps with the newest figures beside it, and now and then a line with all."""
 
     def __init__(self, title: str) -> None:
         self.title = title
+        self.said = 0  # the step of the last line
         self.bar = progress()
         self.task: Any = None
 
@@ -100,9 +107,29 @@ class RichProgress(TrainerCallback):
         note = " ".join(f"{text} {float(shown[k]):.3g}" for k, text in short.items() if k in shown)
         if note:
             self.bar.update(self.task, note=note)
+        due = state.global_step - self.said >= state.max_steps / LINES
+        if state.is_world_process_zero and "reward" in shown and due:
+            self.said = state.global_step
+            say(f"{self.title}, step {state.global_step}: {rl_line(shown)}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.stop()
+
+
+def rl_line(figures: dict[str, Any]) -> str:
+    """The figures of an RL step in words; names as in `METRICS`."""
+    words = [f"reward {figures['reward']:.3g} ± {figures['reward_std']:.3g}"]
+    words.append(f"{figures['no_signal']:.0%} of groups without signal")
+    words.append(f"{figures['discrete_tokens']:.1f} discrete tokens")
+    if figures.get("thoughts"):
+        words.append(
+            f"thoughts in {figures['trigger_rate']:.0%} ({figures['thoughts']:.1f} a completion, "
+            f"{figures['steps_per_thought']:.1f} steps each)"
+        )
+    words.append(f"entropy {figures['entropy']:.3f}")
+    if figures["non_finite_steps"]:
+        words.append(f"{figures['non_finite_steps']:.0f} steps skipped, not finite")
+    return ", ".join(words)
 
 
 def use_our_callbacks(trainer: Any, title: str, metrics: Path) -> None:

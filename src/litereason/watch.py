@@ -114,10 +114,11 @@ class ProjectorRefresh(TrainerCallback):
             done = refresh_projector(
                 trainer.accelerator.unwrap_model(trainer.model),
                 trainer.processing_class,
-                [(trainer.prompts[index], text) for index, text in chosen],
+                [(trainer.prompt_ids[index], text) for index, text in chosen],
                 args.refresh_shares,
                 args.refresh_learning_rate,
                 args.seed,
+                args.max_latent_steps,
             )
         except DataError as error:  # nothing rewarded, or not one sentence to replace: collapse
             if state.is_world_process_zero:
