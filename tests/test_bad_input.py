@@ -419,3 +419,26 @@ def test_latent_settings_are_checked():
             litereason.LatentConfig(**settings)
     with pytest.raises(ConfigError, match="colour"):
         litereason.LatentConfig.from_dict({"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("loss_type", "foo", "one of grpo, dr_grpo"),
+        ("temperature", 0.0, "above 0"),
+        ("top_p", 0.0, "above 0, at most 1"),
+        ("seed", -1, "0 or more"),
+        ("refresh_shares", (2.0,), "shares from 0 to 1"),
+        ("length_penalty_weight", -1.0, "0 or more"),
+        ("scale_rewards", "maybe", "one of group"),
+        ("num_iterations", 0, "at least 1"),
+        ("gradient_accumulation_steps", 0, "at least 1"),
+        ("generation_kwargs", {"num_beams": 2}, "sampled, one at a time"),
+        ("generation_kwargs", {"do_sample": False}, "sampled, one at a time"),
+    ],
+)
+def test_rl_settings_out_of_range(tmp_path, option, value, expected):
+    from litereason.rl_config import LatentGRPOConfig
+
+    with pytest.raises(ConfigError, match=expected):
+        LatentGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **{option: value})

@@ -14,6 +14,7 @@ from litereason import policy_pass
 from litereason.checkpoints import load
 from litereason.errors import ConfigError, DataError
 from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
+from litereason.rl_config import CHOICES
 from litereason.tasks.stories import StoriesTask
 
 HOOKS = {
@@ -198,7 +199,7 @@ def test_a_refresh_with_nothing_to_replace_is_skipped(trainer):
     assert trainer.rewarded == []
 
 
-LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
+LOSSES = CHOICES["loss_type"]
 
 
 @pytest.mark.parametrize("loss_type", LOSSES)

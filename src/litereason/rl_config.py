@@ -1,7 +1,7 @@
 """Settings of RL, and which prompts it trains on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,40 @@ from litereason.errors import ConfigError, DataError
 from litereason.rewards import LENGTH_PENALTIES
 from litereason.sft import refuse_checkpointing
 
-REFRESH = ("epoch", "off", "joint")
-LONG_PROMPTS = ("refuse", "drop", "truncate")
+CHOICES = {
+    "refresh": ("epoch", "off", "joint"),
+    "long_prompts": ("refuse", "drop", "truncate"),
+    "length_penalty": LENGTH_PENALTIES,
+    # TRL finds a wrong one of these only after its first rollout.
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "scale_rewards": ("group", "batch", "none", True, False),
+}
+AT_LEAST_1 = "at least 1"
+NOT_BELOW_0 = "0 or more"
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        (
+            *("refresh_every", "rollout_batch_size", "length_penalty_span", "max_prompt_length"),
+            *("max_latent_steps", "max_completion_length", "per_device_train_batch_size"),
+            *("gradient_accumulation_steps", "num_iterations"),
+        ),
+        (AT_LEAST_1, lambda value: value >= 1),
+    ),
+    **dict.fromkeys(
+        (
+            *("max_thoughts", "length_penalty_weight", "learning_rate", "refresh_learning_rate"),
+            *("beta", "epsilon", "seed", "top_k"),
+        ),
+        (NOT_BELOW_0, lambda value: value >= 0),
+    ),
+    "temperature": ("above 0", lambda value: value > 0),
+    "top_p": ("above 0, at most 1", lambda value: 0 < value <= 1),
+    "refresh_share": ("above 0, at most 1", lambda value: 0 < value <= 1),
+    "refresh_shares": (
+        "shares from 0 to 1",
+        lambda value: len(value) > 0 and all(0 <= share <= 1 for share in value),
+    ),
+}
 
 
 @dataclasses.dataclass
@@ -85,28 +117,20 @@ class LatentGRPOConfig(GRPOConfig):
         self._check_saving()
 
     def _check_choices(self) -> None:
-        if self.refresh not in REFRESH:
-            raise ConfigError(f"refresh is {self.refresh!r}; expected one of {', '.join(REFRESH)}")
-        if self.long_prompts not in LONG_PROMPTS:
-            raise ConfigError(
-                f"long_prompts is {self.long_prompts!r}; expected one of {', '.join(LONG_PROMPTS)}"
-            )
-        if not 0 < self.refresh_share <= 1:
-            raise ConfigError(f"refresh_share is {self.refresh_share}; expected above 0, at most 1")
-        if self.length_penalty not in LENGTH_PENALTIES:
-            raise ConfigError(
-                f"length_penalty is {self.length_penalty!r}; expected one of "
-                f"{', '.join(LENGTH_PENALTIES)}"
-            )
-        for name in (
-            "refresh_every",
-            "rollout_batch_size",
-            "length_penalty_span",
-            "max_prompt_length",
-        ):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                wanted = ", ".join(map(str, choices))
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected one of {wanted}")
+        for name, (wanted, fits) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; expected at least 1")
+            if value is not None and not fits(value):
+                raise ConfigError(f"{name} is {value}; expected {wanted}")
+        for name, value in (self.generation_kwargs or {}).items():
+            if {"num_beams": value != 1, "do_sample": not value}.get(name):
+                raise ConfigError(
+                    f"generation_kwargs has {name}={value!r}; RL needs completions that are sampled, one "
+                    "at a time (the temperature says how freely)"
+                )
 
     def _check_saving(self) -> None:
         """A checkpoint between a generation and its last use could not be resumed exactly."""
