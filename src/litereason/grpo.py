@@ -260,7 +260,8 @@ class LatentGRPOTrainer(GRPOTrainer):
     def _generate(self, prompts: list[Any]) -> Any:
         """As TRL's; latent slots are marked as no action, and thoughts are counted."""
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
-        ends = {*self.eos_token_ids, self.processing_class.pad_token_id}
+        tokenizer: Any = self.processing_class
+        ends = {*self.eos_token_ids, tokenizer.pad_token_id}
         counts = [(*_counts(ids, self.latent_id), ids[-1] in ends) for ids in completion_ids]
         found = torch.tensor(counts, dtype=torch.float, device=self.accelerator.device)
         total, latent, thoughts, ended = self.accelerator.gather(found).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]

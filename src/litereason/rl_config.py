@@ -125,7 +125,8 @@ class LatentGRPOConfig(GRPOConfig):
             value = getattr(self, name)
             if value is not None and not fits(value):
                 raise ConfigError(f"{name} is {value}; expected {wanted}")
-        for name, value in (self.generation_kwargs or {}).items():
+        more: Any = self.generation_kwargs or {}
+        for name, value in more.items():
             if {"num_beams": value != 1, "do_sample": not value}.get(name):
                 raise ConfigError(
                     f"generation_kwargs has {name}={value!r}; RL needs completions that are sampled, one "
