@@ -85,6 +85,9 @@ def test_killed_at_a_step(setting, step):
     for name, value in wanted.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
     assert metrics(resumed) == metrics(whole)
+    lines = (resumed / "metrics.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines]
+    assert seconds == sorted(seconds), "time goes on from the killed process's"
 
 
 def test_the_run_refreshed_its_projector(setting):

@@ -41,7 +41,10 @@ METRICS = {
 
 
 class MetricsFile(TrainerCallback):
-    """One JSON line a logging step in `path`; on resume, lines after the checkpoint are dropped."""
+    """One JSON line a logging step in `path`; on resume, lines after the checkpoint are dropped.
+
+    `seconds` are those of all processes that led to a line, but for what was lost in a kill.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +53,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        kept = []
+        kept, before = [], 0.0
         if self.path.exists():
             for line in self.path.read_text().split("\n"):
                 try:
@@ -59,6 +62,8 @@ class MetricsFile(TrainerCallback):
                     continue
                 if row["step"] <= state.global_step:
                     kept.append(line + "\n")
+                    before = row["seconds"]
+        self.start -= before
         files.write_text(self.path, "".join(kept))
 
     def on_log(
