@@ -7,6 +7,7 @@ before a model is loaded.
 
 import dataclasses
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -326,7 +327,7 @@ def rl(config: RLConfig) -> Path:
     if config.mode != "latent":
         settings.max_thoughts = 0
     with processes.main_process_first():
-        told = [text for e in examples for text in (task.prompt(e, config.mode), repr(e))]
+        told = [text for e in examples for text in (task.prompt(e, config.mode), as_text(e))]
         places = [place for place in (config.task, *config.rewards) if ".py:" in place]
         told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
         same_inputs(directory, model, told, processes.num_processes)
@@ -359,6 +360,12 @@ def rl(config: RLConfig) -> Path:
 def master_weights(whole: bool) -> dict[str, Any]:
     """How to load a model of which the `whole` trains: bfloat16 would round small steps away."""
     return {"dtype": torch.float32} if whole else {}
+
+
+def as_text(example: Example) -> str:
+    """What rewards may look at in an example; objects that are no plain data, by their type only."""
+    told = [example.id, example.answer, example.fields]
+    return json.dumps(told, default=lambda value: type(value).__name__)
 
 
 def same_inputs(directory: Path, model: Any, texts: Sequence[str], processes: int) -> None:
