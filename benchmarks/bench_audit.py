@@ -1,9 +1,10 @@
 """The audit of 10,000 stories of 700 words against its limits: 2 minutes and 2 GB.
 
 Stories of words drawn by Zipf's law from 30,000, with punctuation, markup and paragraphs; a tenth are
-variants of others, and most of one label end in seven dashes, which must be found. The whole command runs
-as a process of its own: reading, all searches, JSON. Seconds are CPU seconds of all its threads; memory is its
-peak. What is left out: texts without spaces, and more than two labels, which cost a product of matrices each.
+variants of others, and most of one label end in seven dashes, which must be found. The whole command
+runs as a process of its own: reading, all searches, JSON. Seconds are CPU seconds of all its threads;
+memory is its peak. What is left out: texts without spaces, and more than two labels, which cost a
+product of matrices each.
 """
 
 import json
