@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import litereason.report
+from litereason.audit import Item, examine
+from litereason.audit.record import save
 from litereason.errors import ConfigError, DataError
 from litereason.report import write_report
 from litereason.report.findings import findings, summary
@@ -363,6 +365,30 @@ def test_wrong_kinds_of_figures_are_refused(tmp_path):
     path.write_text(good)
     with pytest.raises(DataError, match=r"records\.jsonl:1: the file is missing; run `litereason"):
         read_run(tmp_path)
+
+
+def test_audits_are_shown_and_checked(tmp_path):
+    run = make_run(tmp_path, items=4, arms=("base",))
+    assert 'id="audit"' not in write_report(run).read_text()
+    chance = random.Random(0)
+    found = []
+    for i in range(48):
+        text = " ".join(chance.choices("abcdefghijkl", k=12)) + (" <script>" if i % 2 else "")
+        found.append(Item(str(i), text, ("No", "Yes")[i % 2], "train"))
+    for name, items in (("train", found), ("small", found[:8])):
+        result = {"command": f"litereason audit {name}", **examine(items)}
+        path = save(run / "audit" / name, result, items)
+        assert path == run / "audit" / name / "audit.json"
+    page = write_report(run).read_text().replace("\u00a0", " ")
+    assert "✗ Leak" in page and "this rule alone is right for 100.0% of items" in page
+    assert "Not concluded" in page and "8 independent items: nothing can be concluded" in page
+    assert "<script" not in page and "&lt;script&gt;" in page and "litereason audit train" in page
+    path = run / "audit" / "train" / "audit.json"
+    result = json.loads(path.read_text())
+    del result["search"]["leaks"][0]["p"]
+    path.write_text(json.dumps(result))
+    with pytest.raises(DataError, match=r"audit\.json:1: search: leaks, entry 0: field 'p'"):
+        write_report(run)
 
 
 def test_no_evaluation_says_what_to_run_first(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import os
 import sys
 import warnings
@@ -95,7 +96,7 @@ def run_generate(config: GenerateConfig) -> None:
 
 def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
     """(options, function, trainer options) of a stage; imported here, so that --help is quick."""
-    if name not in ("get", "report"):
+    if name not in ("get", "report", "audit"):
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # "loading weights" beside our own bars
@@ -117,6 +118,10 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.demo import DemoConfig, demo
 
         return DemoConfig, demo, None
+    if name == "audit":
+        from litereason.audit.command import AuditConfig, audit
+
+        return AuditConfig, audit, None
     if name == "inspect":
         from litereason.inspect_cli import InspectConfig, inspect
 
@@ -139,7 +144,9 @@ COMMANDS = {
     "rl": "stage 3: GRPO; the policy learns when to think in latent steps",
     "eval": "accuracy, tokens and trigger rate, with intervals over items",
     "report": "one HTML page for a run",
+    "audit": "label leaks and near-duplicates in a data set",
 }
+POSITIONAL = {"get": "name", "audit": "files"}  # options that may stand first, without their names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,9 +194,11 @@ def _run(name: str, words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print_help(name, stage)
         return 0
-    if name == "get" and words and not words[0].startswith("-"):
-        words = ["--name", *words]
-    given = read_arguments(words)
+    first = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    first = first if name in POSITIONAL else []
+    given = read_arguments(words[len(first) :])
+    if first:
+        given[POSITIONAL[name]] = first if len(first) > 1 else first[0]
     recipe = given.pop("config", None)
     values = read_recipe(recipe, name) if recipe else {}
     if recipe:  # one recipe serves all stages: shared keys that this one lacks are not its business
@@ -198,8 +207,8 @@ def _run(name: str, words: list[str]) -> int:
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             value = values[key] | value
         values[key] = value
-    function(build(stage, values, trainer))
-    return 0
+    status = function(build(stage, values, trainer))
+    return status if type(status) is int else 0  # of audit
 
 
 _SHARED = ("model", "task", "task_options", "run_dir", "seed", "name")

@@ -3,8 +3,9 @@
 A tiny base model is trained from nothing, then the arms: base, direct answers, ordinary RL, LiteReason,
 and LiteReason's control, in which every latent step is the same trained pause embedding. Each arm is
 judged on held-out stories, LiteReason also with another row's latents, and the report says what held.
-Nothing is chosen on the test split. Every stage resumes and is skipped when complete. What does not
-need each other runs at the same time: a model this small makes no use of a second thread.
+Nothing is chosen on the test split. The stories are audited first. Every stage resumes and is skipped when
+complete. What does not need each other runs at the same time: a model this small makes no use of a second
+thread.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from litereason import files, stages
+from litereason.audit.command import AuditConfig, audit
 from litereason.checkpoints import save
 from litereason.console import say
 from litereason.errors import ConfigError
@@ -79,6 +81,7 @@ def demo(config: DemoConfig) -> Path:
     run = Path(config.run_dir)
     open_stage(run, config)
     clock = Clock(run / "timings.json")
+    clock("audit the stories", lambda: audit_stories(run, scale))
     base = clock("train the base model", lambda: train_base(run / "base", scale, config.seed))
     make = Arms(config, scale, base)
     clock("collect traces", make.collect)
@@ -88,6 +91,18 @@ def demo(config: DemoConfig) -> Path:
     report = write_report(run)
     say(f"report: {report}")
     return report
+
+
+def audit_stories(run: Path, scale: Scale) -> None:
+    """Look for leaks in the stories that the arms train on and are judged on."""
+    if (run / "audit" / "stories" / "audit.json").exists():
+        return
+    limit = max(scale.collect_prompts, scale.test_items)
+    audit(
+        AuditConfig(
+            task="stories", split="train,test", limit=limit, run_dir=str(run), name="stories"
+        )
+    )
 
 
 def run_arms(make: "Arms", name: str) -> None:

@@ -8,6 +8,7 @@ well (`--learning_rate 5e-7`).
 
 import dataclasses
 import difflib
+import shlex
 import types
 import typing
 from collections.abc import Sequence
@@ -18,7 +19,12 @@ import yaml
 
 from litereason.errors import ConfigError
 
-STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "demo")
+STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "audit", "demo")
+
+
+def option(default: Any, text: str) -> Any:
+    """A dataclass field with a default and the help that `--help` shows."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
@@ -163,3 +169,22 @@ def coerce(stage: type, name: str, value: Any) -> Any:
         return str(value)
     names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
     raise ConfigError(f"--{name} is {value!r}; expected {names}")
+
+
+def command(stage: str, config: Any) -> str:
+    """The command line that repeats a stage."""
+    words = [f"litereason {stage}"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.default is not dataclasses.MISSING and value == field.default:
+            continue
+        if isinstance(value, dict):
+            words += [f"--{field.name}.{key} {_shell(item)}" for key, item in value.items()]
+        elif value is not None:
+            words.append(f"--{field.name} {_shell(value)}")
+    return " ".join(words)
+
+
+def _shell(value: Any) -> str:
+    text = f"[{', '.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
+    return shlex.quote(text)

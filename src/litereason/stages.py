@@ -19,20 +19,18 @@ import torch
 from litereason import checkpoints, files
 from litereason import model as latent
 from litereason.ablations import check_ablation
+from litereason.audit.command import AuditConfig
+from litereason.audit.record import warning
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, DataError, LiteReasonError
 from litereason.fingerprint import fingerprint
+from litereason.options import command, option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks import from_file, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
-
-
-def option(default: Any, text: str) -> Any:
-    """A dataclass field with a default and the help that `--help` shows."""
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -90,6 +88,13 @@ class StageConfig(ModelOnTask):
         examples = preflight(task, self.split, self.limit, self.mode)
         directory = Path(self.run_dir) / stage / self.name
         return open_stage(directory, self), task, examples
+
+    def warn_unaudited(self, examples: Sequence[Example]) -> None:
+        """Say in a line if no audit in the run directory saw these examples, or one found a leak."""
+        if found := warning(Path(self.run_dir), examples):
+            shared = {"task": self.task, "task_options": self.task_options, "split": self.split}
+            told = AuditConfig(limit=self.limit, run_dir=self.run_dir, **shared)
+            say(f"warning: {found}. Run: {command('audit', told)}")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -320,6 +325,8 @@ def rl(config: RLConfig) -> Path:
     if (directory / "model").exists():
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
+    if processes.is_main_process:
+        config.warn_unaudited(examples)
     settings = trainer_settings(LatentGRPOConfig, directory, config)
     rewards = [from_file(place) for place in config.rewards]
     torch.manual_seed(config.seed)
@@ -402,6 +409,7 @@ def evaluate(config: EvalConfig) -> Path:
     if out.exists():
         say(f"eval: already complete, {out}")
         return out
+    config.warn_unaudited(examples)
     start = time.perf_counter()
     model, tokenizer = config.load(latents=config.mode == "latent")
     title = f"eval {config.name}"
@@ -464,17 +472,3 @@ def trainer_settings(kind: Any, directory: Path, config: Any, **more: Any) -> An
 def defaults(seed: int) -> dict[str, Any]:
     """Trainer options that follow from the machine and the stage."""
     return {"use_cpu": not torch.cuda.is_available(), "seed": seed, "save_steps": 50}
-
-
-def command(stage: str, config: Any) -> str:
-    """The command line that repeats a stage."""
-    words = [f"litereason {stage}"]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.default is not dataclasses.MISSING and value == field.default:
-            continue
-        if isinstance(value, dict):
-            words += [f"--{field.name}.{key} {item}" for key, item in value.items()]
-        elif value is not None:
-            words.append(f"--{field.name} {value}")
-    return " ".join(words)

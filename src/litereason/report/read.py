@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from litereason.errors import DataError
-from litereason.report.run import Arm, Comparison, Estimate, Record, Run, arm_rank
+from litereason.report.run import (
+    Arm,
+    Audit,
+    AuditProbe,
+    AuditRule,
+    Comparison,
+    Estimate,
+    Record,
+    Run,
+    arm_rank,
+)
 
 NUMBER = (int, float)
 
@@ -45,11 +55,26 @@ class _Fields:
         return value
 
     def estimate(self, key: str, null: bool = False) -> Estimate | None:
-        value = self.get(key, dict, null=null)
-        if value is None:
+        inner = self.inner(key, null=null)
+        if inner is None:
             return None
-        inner = dataclasses.replace(self, data=value, where=f"{self.where}{key}: ")
         return Estimate(*(float(inner.get(name, *NUMBER)) for name in ("mean", "low", "high")))
+
+    def inner(self, key: str, null: bool = False) -> "_Fields | None":
+        """The object in `key`."""
+        value = self.get(key, dict, null=null)
+        where = f"{self.where}{key}: "
+        return None if value is None else dataclasses.replace(self, data=value, where=where)
+
+    def each(self, key: str) -> "list[_Fields]":
+        """The objects in the list `key`."""
+        found = []
+        for index, one in enumerate(self.get(key, list)):
+            if not isinstance(one, dict):
+                raise self.error(f"{key}, entry {index} is {one!r:.60}; expected a JSON object")
+            where = f"{self.where}{key}, entry {index}: "
+            found.append(dataclasses.replace(self, data=one, where=where))
+        return found
 
 
 def _parse(text: str, path: Path, line: int | None = None) -> Any:
@@ -174,6 +199,43 @@ def _comparisons(path: Path) -> tuple[Comparison, ...]:
     return tuple(found)
 
 
+def _audit(path: Path) -> Audit:
+    data = _parse(_read(path, ""), path)
+    if not isinstance(data, dict):
+        raise DataError(f"{path}:1: expected a JSON object, got {data!r:.60}")
+    row = _Fields(path, 1, data)
+    search = row.inner("search", null=True)
+    twins, sizes = row.inner("duplicates"), row.inner("lengths")
+    assert twins and sizes
+    empty = sizes.inner("empty")
+    assert empty
+
+    def rule(one: _Fields) -> AuditRule:
+        texts = (one.get(key, str) for key in ("text", "kind", "label_if"))
+        return AuditRule(*texts, *(float(one.get(key, *NUMBER)) for key in ("accuracy", "p")))
+
+    def probe(one: _Fields) -> AuditProbe:
+        figures = (float(one.get(key, *NUMBER)) for key in ("accuracy", "majority", "p"))
+        return AuditProbe(one.get("name", str), one.get("kind", str), *figures)
+
+    return Audit(
+        name=path.parent.name,
+        leak=row.get("leak", bool),
+        verdict=row.get("verdict", str),
+        command=row.get("command", str),
+        items=row.get("items", int),
+        majority=row.get("majority", *NUMBER),
+        leaks=tuple(map(rule, search.each("leaks"))) if search else (),
+        best=tuple(map(rule, search.each("best"))) if search else (),
+        probes=tuple(map(probe, search.each("probes"))) if search else (),
+        families=twins.get("families", int),
+        in_families=twins.get("items", int),
+        across_splits=twins.get("across_splits", int),
+        empty=empty.get("count", int),
+        longest=sizes.get("longest_words", int),
+    )
+
+
 def _curves(stage: Path) -> dict[str, list[dict[str, float]]]:
     curves = {}
     for path in sorted(stage.glob("*/metrics.jsonl"), key=lambda one: arm_rank(one.parent.name)):
@@ -214,6 +276,7 @@ def read_run(run: Path) -> Run:
         path=run,
         arms=_arms(run),
         comparisons=_comparisons(run / "comparisons.json"),
+        audits=tuple(map(_audit, sorted((run / "audit").glob("[!.]*/audit.json")))),
         curves={stage: _curves(run / stage) for stage in ("sft", "rl")},
         timings=_timings(run / "timings.json"),
         config=_read(config, "") if config.exists() else None,

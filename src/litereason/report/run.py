@@ -101,12 +101,55 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
+class AuditRule:
+    """A rule about a text: what it says, how many items it is right for, and by what chance."""
+
+    text: str
+    kind: str
+    label: str
+    accuracy: float
+    p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditProbe:
+    """What a classifier that sees a part of the text tells of unseen groups."""
+
+    name: str
+    kind: str
+    accuracy: float
+    majority: float
+    p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found in a data set; no rules and no probes if no leak was looked for."""
+
+    name: str
+    leak: bool
+    verdict: str
+    command: str
+    items: int
+    majority: float
+    leaks: tuple[AuditRule, ...]
+    best: tuple[AuditRule, ...]
+    probes: tuple[AuditProbe, ...]
+    families: int
+    in_families: int
+    across_splits: int
+    empty: int
+    longest: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """All that one page is made from; `curves` is stage -> arm -> rows of metrics."""
 
     path: Path
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
+    audits: tuple[Audit, ...]
     curves: dict[str, dict[str, list[dict[str, float]]]]
     timings: dict[str, float]
     config: str | None

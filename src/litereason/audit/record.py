@@ -1,0 +1,29 @@
+"""`RUN_DIR/audit/NAME/`: what an audit found, which items it saw, and what an evaluation says of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from litereason import files
+from litereason.audit.items import Item, digests
+from litereason.tasks.base import Example
+
+
+def save(directory: Path, result: dict[str, Any], items: Sequence[Item]) -> Path:
+    """Write `audit.json`, and a digest of each item to `items.txt`, both or none."""
+    with files.new_directory(directory) as partial:
+        files.write_text(partial / "items.txt", "\n".join(digests(items)) + "\n")
+        files.write_json(partial / "audit.json", result)
+    return directory / "audit.json"
+
+
+def warning(run_dir: Path, examples: Sequence[Example]) -> str | None:
+    """What to warn of before these examples are judged: never audited in this run, or a leak."""
+    wanted = set(digests(examples))
+    seen = False
+    for path in sorted((run_dir / "audit").glob("[!.]*/audit.json")):
+        if wanted <= set((path.parent / "items.txt").read_text("utf-8").split()):
+            seen = True
+            if (found := files.read_json(path))["leak"]:
+                return f"the audit of this data found a leak ({path}): {found['verdict']}"
+    return None if seen else "this data was never audited for label leaks and near-duplicates"
