@@ -18,7 +18,18 @@ import yaml
 
 from litereason.errors import ConfigError
 
-STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "demo")
+STAGES = (
+    "collect",
+    "sft",
+    "rl",
+    "eval",
+    "write",
+    "prefer",
+    "report",
+    "generate",
+    "inspect",
+    "demo",
+)
 
 
 def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
