@@ -11,9 +11,11 @@ What is left out: intermediate checkpoints of a training run, which are the Trai
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -94,6 +96,13 @@ def load(path: str | Path, base: str | Path | None = None, **kwargs: Any) -> tup
         raise ModelError(f"{name!r} holds more of a projector than its config names: {more[0]!r}")
     model.latent_tags = Tags(tokenizer, model.latent_config)
     return model.eval(), tokenizer
+
+
+def to_own_device(model: Any) -> Any:
+    """`model` on the GPU of this process, if there are any."""
+    if torch.cuda.is_available():
+        return model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+    return model
 
 
 def save(

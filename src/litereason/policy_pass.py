@@ -131,14 +131,14 @@ def _fill_after(
             passes,
             {},
             prefix=latent_forward.Prefix(
-                _detached(cache, chosen), mask[chosen][:, :past], last[chosen]
+                rows_of(cache, chosen), mask[chosen][:, :past], last[chosen]
             ),
         )
     return latent_forward.put_latents(spine, embeds, latent, torch.cat([last, hidden[:, :-1]], 1))
 
 
-def _detached(cache: Cache, rows: Tensor) -> Cache:
-    """A copy of some rows of a cache, outside the graph."""
+def rows_of(cache: Cache, rows: Tensor | slice) -> Cache:
+    """A copy of some rows of a cache, outside the graph; what is added to it, the cache does not get."""
     twin: Any = copy.copy(cache)
     twin.layers = [copy.copy(layer) for layer in twin.layers]
     for layer in twin.layers:

@@ -7,7 +7,6 @@ before a model is loaded.
 
 import dataclasses
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -42,7 +41,9 @@ class ModelOnTask:
     model: str = dataclasses.field(
         metadata={"help": "a path, a hub id, or a name that `litereason get` knows"}
     )
-    task: str = option("stories", "stories, flawed_fictions, or path/to/file.py:Class")
+    task: str = option(
+        "stories", "stories, flawed_fictions, next_chapter, or path/to/file.py:Class"
+    )
     task_options: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"help": "the task's own, as --task_options.NAME VALUE"}
     )
@@ -72,9 +73,7 @@ class ModelOnTask:
         if latents and not latent.has_latents(model):
             settings = LatentConfig(projector=self.projector, depth=self.projector_depth)
             model = latent.attach(model, tokenizer, settings)
-        if torch.cuda.is_available():  # each process has its own
-            model = model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
-        return model, tokenizer
+        return checkpoints.to_own_device(model), tokenizer
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -327,7 +326,7 @@ def rl(config: RLConfig) -> Path:
     if config.mode != "latent":
         settings.max_thoughts = 0
     with processes.main_process_first():
-        told = [text for e in examples for text in (task.prompt(e, config.mode), e.answer)]
+        told = [text for e in examples for text in (task.prompt(e, config.mode), repr(e))]
         places = [place for place in (config.task, *config.rewards) if ".py:" in place]
         told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
         same_inputs(directory, model, told, processes.num_processes)

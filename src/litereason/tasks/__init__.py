@@ -10,9 +10,12 @@ from typing import Any
 from litereason.errors import ConfigError
 from litereason.tasks.base import Example, Task
 from litereason.tasks.flawed_fictions import FlawedFictionsTask
+from litereason.tasks.next_chapter import NextChapterTask
 from litereason.tasks.stories import StoriesTask
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (StoriesTask, FlawedFictionsTask)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (StoriesTask, FlawedFictionsTask, NextChapterTask)
+}
 __all__ = ["TASKS", "Example", "Task", "from_file", "get_task"]
 
 

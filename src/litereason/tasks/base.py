@@ -1,7 +1,7 @@
 """What a task is: examples, a prompt in three modes, and a reward.
 
-A task knows nothing of models or tokenizers. New tasks: one file, one line in `TASKS`, or a class of
-your own given as `path/to/file.py:ClassName`.
+A task knows nothing of the policy or its tokenizer; it may hold a judge of its own, as `next_chapter` does.
+New tasks: one file, one line in `TASKS`, or a class of your own given as `path/to/file.py:ClassName`.
 """
 
 import abc
