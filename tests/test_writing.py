@@ -125,7 +125,10 @@ def test_generation_stops_at_the_mark(base):
     stop = whole[0].text[4:9]
     made = sampling.generate_batch(model, tokenizer, prompts, how, stop)
     for free, stopped in zip(whole, made, strict=True):
-        texts = [tokenizer.decode(free.ids[: k + 1]) for k in range(len(free.ids))]
+        texts = [
+            tokenizer.decode(free.ids[: k + 1], skip_special_tokens=True)
+            for k in range(len(free.ids))
+        ]
         assert stopped.text == next((text for text in texts if stop in text), texts[-1])
     assert 0 < len(made[0].ids) < len(whole[0].ids)
 

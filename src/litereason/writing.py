@@ -25,7 +25,7 @@ from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.stages import command, option, same_inputs
 from litereason.tasks import Example, get_task
-from litereason.tasks.next_chapter import SECTIONS, NextChapterTask, check_pair, plan_of
+from litereason.tasks.next_chapter import SECTIONS, NextChapterTask, plan_of
 from litereason.text_metrics import text_metrics, words
 
 END_MARK = "<END_OF_CHAPTER>"
@@ -212,17 +212,16 @@ def read_pairs(task: NextChapterTask) -> dict[str, dict[str, Any]]:
     """The task's pairs of all splits, by id.
 
     Raises:
-        DataError: a line that is no pair, or an id that stands twice.
+        DataError: a line that is no pair, an id that stands twice, or a true chapter without words.
     """
-    path = Path(task.data).expanduser()
-    path = path / "pairs.jsonl" if path.is_dir() else path
     found: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(files.read_jsonl(path), 1):
-        check_pair(row, f"{path}, line {number}")
+    for row in task.pairs():
         if row["id"] in found:
-            raise DataError(f"{path}, line {number}: the id {row['id']!r} stands twice")
+            raise DataError(
+                f"{task.data}: the id {row['id']!r} stands twice; give each pair its own"
+            )
         if not words(row["next_chapter"]):
-            raise DataError(f"{path}, line {number}: the next chapter has no words")
+            raise DataError(f"{task.data}: the next chapter of {row['id']!r} has no words")
         found[row["id"]] = row
     return found
 
