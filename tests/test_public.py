@@ -12,7 +12,9 @@ import litereason
 from conftest import random_llama
 from litereason.checkpoints import load, save
 from litereason.cli import COMMANDS, main
+from litereason.preference import PreferConfig
 from litereason.stages import CollectConfig, EvalConfig, RLConfig, SFTConfig
+from litereason.writing import WriteConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,11 +38,14 @@ def test_option_names_are_frozen():
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
     sampler |= {"max_thoughts", "max_latent_steps"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
+    writing = {"model", "task_options", "plans", "run_dir", "name", "words", "rounds", "seed"}
     expected = {
         CollectConfig: shared | sampler | {"demonstrations"},
         SFTConfig: shared | sft | {"eval_traces", "eval_rows", "trainer"},
         RLConfig: shared | {"trainer", "rewards", "lora", "dry_run", "launch"},
         EvalConfig: shared | sampler | {"ablation", "title"},
+        WriteConfig: sampler | writing,
+        PreferConfig: {"run_dir", "arms", "judgements", "seed"},
     }
     for stage, names in expected.items():
         assert {field.name for field in dataclasses.fields(stage)} == names

@@ -96,6 +96,10 @@ def run_generate(config: GenerateConfig) -> None:
 
 def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
     """(options, function, trainer options) of a stage; imported here, so that --help is quick."""
+    if name == "prefer":
+        from litereason.preference import PreferConfig, prefer
+
+        return PreferConfig, prefer, None
     if name not in ("get", "report", "audit"):
         from transformers.utils import logging
 
@@ -114,6 +118,10 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.grpo import LatentGRPOConfig
 
         return stages.RLConfig, stages.rl, LatentGRPOConfig
+    if name == "write":
+        from litereason.writing import WriteConfig, write
+
+        return WriteConfig, write, None
     if name == "demo":
         from litereason.demo import DemoConfig, demo
 
@@ -143,6 +151,8 @@ COMMANDS = {
     "sft": "stage 2: train the projector on traces with thoughts",
     "rl": "stage 3: GRPO; the policy learns when to think in latent steps",
     "eval": "accuracy, tokens and trigger rate, with intervals over items",
+    "write": "book chapters from evaluated plans, their figures beside the true chapters'",
+    "prefer": "blinded pairs of chapters for judges; strengths from their judgements",
     "report": "one HTML page for a run",
     "audit": "label leaks and near-duplicates in a data set",
 }

@@ -1,6 +1,6 @@
 """What people see while they wait: one console on stderr and rich progress bars."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -64,3 +64,8 @@ def say(message: str) -> None:
         listener("say", message)
     else:
         console.print(message, markup=False)
+
+
+def spread(found: Mapping[str, float], digits: int = 2) -> str:
+    """A mean with its interval: `0.51 [0.47, 0.55]`."""
+    return "{mean:.{0}f} [{low:.{0}f}, {high:.{0}f}]".format(digits, **found)

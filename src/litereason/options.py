@@ -19,7 +19,10 @@ import yaml
 
 from litereason.errors import ConfigError
 
-STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "audit", "demo")
+STAGES = (
+    *("collect", "sft", "rl", "eval", "write", "prefer", "report", "generate", "inspect", "audit"),
+    "demo",
+)
 
 
 def option(default: Any, text: str) -> Any:

@@ -102,9 +102,16 @@ def check_lengths(model: Any, names: Sequence[str], prompts: Sequence[list[int]]
 
 @torch.no_grad()
 def generate_batch(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: SamplingConfig
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    config: SamplingConfig,
+    stop: str | None = None,
 ) -> list[Completion]:
-    """One completion for each encoded prompt, drawn from torch's global generator."""
+    """One completion for each encoded prompt, drawn from torch's global generator.
+
+    A completion ends with the text `stop` where it writes that, and then may be called truncated.
+    """
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
@@ -115,6 +122,8 @@ def generate_batch(
         draw |= {"top_p": config.top_p, "top_k": config.top_k}
     if has_latents(model):
         draw |= {"max_thoughts": config.max_thoughts, "max_latent_steps": config.max_latent_steps}
+    if stop is not None:
+        draw |= {"stop_strings": [stop], "tokenizer": tokenizer}
     output = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
@@ -138,6 +147,7 @@ def sample(
     record: Callable[[list[int], list[Completion]], list[dict[str, Any]]],
     partial: Path,
     title: str,
+    stop: str | None = None,
 ) -> list[dict[str, Any]]:
     """`config.samples` completions of every prompt, as records in order of prompt and sample.
 
@@ -146,6 +156,7 @@ def sample(
         record: (prompt indices, completions) of a batch -> what to keep of each, as plain data.
         partial: file of finished records; a killed run goes on from it.
         title: shown beside the progress bar.
+        stop: text that ends a completion.
     """
     rows = {(row["prompt_index"], row["sample"]): row for row in _finished(partial)}
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +170,8 @@ def sample(
             if missing:
                 with torch.random.fork_rng():
                     torch.manual_seed(config.seed * 1_000_003 + number)
-                    done = generate_batch(model, tokenizer, [prompts[i] for i, _ in batch], config)
+                    chosen = [prompts[i] for i, _ in batch]
+                    done = generate_batch(model, tokenizer, chosen, config, stop)
                 kept = record([i for i, _ in batch], done)
                 for (i, k), fields in zip(batch, kept, strict=True):
                     rows[i, k] = {"prompt_index": i, "sample": k, **fields}

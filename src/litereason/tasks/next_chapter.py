@@ -134,16 +134,21 @@ class NextChapterTask(Task):
 
         return Reference(self.reference_name, self.cache)
 
-    def examples(self, split: str, limit: int | None = None) -> list[Example]:
+    def pairs(self) -> list[dict[str, Any]]:
+        """The pairs of all splits, checked."""
         path = Path(self.data).expanduser()
         path = path / "pairs.jsonl" if path.is_dir() else path
         rows = files.read_jsonl(path)
         for number, row in enumerate(rows, 1):
             check_pair(row, f"{path}, line {number}")
+        return rows
+
+    def examples(self, split: str, limit: int | None = None) -> list[Example]:
+        rows = self.pairs()
         chosen = [row for row in rows if row["split"] == split][:limit]
         if not chosen:
             names = sorted({row["split"] for row in rows})
-            raise DataError(f"{path} has no pairs of split {split!r}; its splits are {names}")
+            raise DataError(f"{self.data} has no pairs of split {split!r}; its splits are {names}")
         if self.score == "contrastive":
             chosen = [row | {"other_chapter": self._other_chapter(row, rows)} for row in chosen]
         found = [Example(row["id"], row["previous_chapter"], "", row) for row in chosen]
