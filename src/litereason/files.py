@@ -72,6 +72,11 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         DataError: no such file, an empty one, or a line that is no JSON object (with its number).
     """
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+    """`read_jsonl` with the number of each line, from 1, for errors that say where."""
     source = Path(path)
     if not source.is_file():
         raise DataError(f"no such file: {source}")
@@ -90,7 +95,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(f"{source}, line {number}: not JSON ({why})") from error
         if not isinstance(row, dict):
             raise DataError(f"{source}, line {number}: expected a JSON object, got {line[:40]!r}")
-        rows.append(row)
+        rows.append((number, row))
     if not rows:
         raise DataError(f"{source} is empty; expected one JSON object a line")
     return rows
