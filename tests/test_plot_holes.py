@@ -1,6 +1,8 @@
 """Plot holes: answers and quotes parsed, CEEval by hand, gold sentences, cleaned text, family splits."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -304,6 +306,14 @@ def test_cleaning_takes_the_dashes_and_the_markup():
     assert clean(raw) == "One & two.\nThen three\nfour."
     assert clean("The end. ———") == "The end."
     assert clean("He said - nothing - twice.") == "He said - nothing - twice."
+
+
+def test_the_page_shows_what_cleaning_does():
+    page = (Path(__file__).parents[1] / "docs" / "flawed_fictions.md").read_text()
+    raw, cleaned = (
+        re.search(rf"```{kind}\n(.*?)\n```", page, re.S)[1] for kind in ("html", "text")
+    )
+    assert raw.endswith("-------") and clean(raw) == cleaned
 
 
 def test_flawed_fictions_reads_a_directory(tmp_path):

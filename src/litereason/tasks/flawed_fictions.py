@@ -136,7 +136,8 @@ def clean(text: str) -> str:
     text = re.sub(r"(?i)<br\s*/?>|</p>", "\n", text)
     text = html.unescape(re.sub(r"<[^>]+>", "", text))
     text = TRAILING_DASHES.sub("", text)
-    return re.sub(r"[ \t]*\n\s*", "\n", re.sub(r"[ \t]+", " ", text)).strip()
+    # No-break spaces are spaces: some stories have them and some not
+    return re.sub(r" ?\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text)).strip()
 
 
 def sentences(text: str) -> list[str]:

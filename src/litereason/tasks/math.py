@@ -5,6 +5,7 @@ Rows come from the hub or from JSON lines with the same fields. The answer is th
 
 import abc
 import functools
+import math
 import re
 import threading
 from typing import Any
@@ -72,7 +73,7 @@ class Gsm8kTask(MathTask):
 
     def gold(self, where: str, row: dict[str, Any]) -> str:
         _, mark, number = str(row.get("answer")).rpartition("####")
-        if not mark or not parsed(number):
+        if not mark or not is_number(number):
             raise DataError(
                 f"{where}: 'answer' is {row.get('answer')!r}; expected steps that end with #### and a "
                 "number"
@@ -101,9 +102,17 @@ class GsmHardTask(MathTask):
 
     def gold(self, where: str, row: dict[str, Any]) -> str:
         target = row.get("target")
-        if isinstance(target, bool) or not parsed(str(target)):
+        if isinstance(target, bool) or not is_number(str(target)):
             raise DataError(f"{where}: 'target' is {target!r}; expected a number")
         return str(target)
+
+
+def is_number(text: str) -> bool:
+    """Whether a gold answer is one number, written plainly (`1,234`, `-2.5`, `3e6`)."""
+    try:
+        return math.isfinite(float(text.replace(",", "")))
+    except ValueError:
+        return False
 
 
 @functools.lru_cache(maxsize=10_000)
