@@ -283,7 +283,7 @@ GOOD = [{"id": "a", "story": "One.", "answer": "Yes"}, {"id": "b", "story": "Two
         (['{"id": "a", "story": "One."', json.dumps(GOOD[1])], "line 1: not JSON"),
         ([json.dumps(GOOD[0]), "[1, 2]"], "line 2: expected a JSON object"),
         ([json.dumps(GOOD[0]), "\0\0\0"], "holds NUL bytes"),
-        ([json.dumps(GOOD[0]), '{"id": "b", "answer": "No"}'], "item 2: field 'story'"),
+        ([json.dumps(GOOD[0]), '{"id": "b", "answer": "No"}'], "line 2: field 'story'"),
         ([json.dumps(GOOD[0] | {"answer": "Maybe"})], "'answer' is 'Maybe'"),
         ([json.dumps(GOOD[0]), json.dumps(GOOD[0])], "the answer 'Yes' only"),
     ],

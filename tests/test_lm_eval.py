@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -190,3 +192,29 @@ def test_the_latent_token_leaves_no_text_though_the_tokenizer_calls_it_ordinary(
     latent = model.latent_config.latent_token_id
     ids = words(" w1 w2")["input_ids"]
     assert words.decode([ids[0], latent, ids[1]], skip_special_tokens=True) == " w1 w2"
+
+
+def test_the_command_line_knows_our_model_type(latent_llama, task_manager, tmp_path):
+    """`python -m litereason.lm_eval`: a checkpoint by its path, a local task, figures in a file."""
+    wanted = responses(
+        evaluate(latent_llama, word_tokenizer(), "tiny_generate", task_manager), "tiny_generate"
+    )
+    path = save(latent_llama, tmp_path / "model")
+    words = ["--model", "litereason", "--model_args", f"pretrained={path}", "--batch_size", "2"]
+    words += ["--tasks", "tiny_generate", "--include_path", str(tmp_path / "tasks")]
+    words += ["--output_path", str(tmp_path / "out"), "--log_samples", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "litereason.lm_eval", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (place,) = (tmp_path / "out").rglob("samples_tiny_generate_*.jsonl")
+    rows = sorted(map(json.loads, place.read_text().splitlines()), key=lambda row: row["doc_id"])
+    assert [row["resps"] for row in rows] == wanted
+
+
+def test_arguments_that_would_load_another_model_are_refused():
+    from litereason.errors import ConfigError
+    from litereason.lm_eval import LatentLM
+
+    with pytest.raises(ConfigError, match=r"model_args \['peft'\] say how lm-eval loads a model"):
+        LatentLM("nowhere", peft="adapter")

@@ -33,8 +33,8 @@ def test_public_names():
 
 def test_option_names_are_frozen():
     """Renaming an option breaks recipes: do it on purpose, with a line in the changelog."""
-    shared = {"model", "task", "task_options", "run_dir", "name", "split", "limit", "mode"}
-    shared |= {"projector", "projector_depth", "seed"}
+    shared = {"model", "task", "data", "reward", "task_options", "run_dir", "name", "split"}
+    shared |= {"limit", "mode", "projector", "projector_depth", "seed"}
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
     sampler |= {"max_thoughts", "max_latent_steps"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}

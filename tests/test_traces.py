@@ -221,3 +221,20 @@ def test_rows_are_those_of_the_seed():
 def test_settings_out_of_range_are_named(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         Replacement(**settings)
+
+
+@pytest.mark.shared
+def test_real_traces_become_rows(shared_data):
+    """Sentences of a real 7B model's traces, thoughts put in and read back."""
+    import random
+
+    from litereason import files
+    from litereason.traces import replaceable, split_sentences
+
+    path = shared_data / "flawed_fictions" / "val_traces.jsonl"
+    for trace in random.Random(0).sample(files.read_jsonl(path), 30):
+        text = " ".join([*trace["steps"], trace["answer"]])
+        sentences = split_sentences(text)
+        assert "".join(sentences) == text
+        assert len(sentences) > 3
+        assert all("\\boxed" not in sentences[i] for i in replaceable(sentences))

@@ -221,7 +221,7 @@ def _run(name: str, words: list[str]) -> int:
     return status if type(status) is int else 0  # of audit
 
 
-_SHARED = ("model", "task", "task_options", "run_dir", "seed", "name")
+_SHARED = ("model", "task", "task_options", "data", "reward", "run_dir", "seed", "name")
 
 
 def _has(stage: type, name: str) -> bool:
@@ -251,7 +251,7 @@ def print_help(name: str, stage: type) -> None:
         if field.name == "trainer":
             continue
         if field.default is not dataclasses.MISSING:
-            shown = "" if field.default is None else f"default: {field.default}"
+            shown = "" if field.default in (None, "") else f"default: {field.default}"
         else:
             shown = "" if field.default_factory is not dataclasses.MISSING else "required"
         table.add_row(f"--{field.name}", field.metadata.get("help", ""), shown)

@@ -29,7 +29,7 @@ from litereason.options import command, option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
-from litereason.tasks import from_file, get_task
+from litereason.tasks import TASKS, from_file, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
 
 
@@ -41,7 +41,13 @@ class ModelOnTask:
         metadata={"help": "a path, a hub id, or a name that `litereason get` knows"}
     )
     task: str = option(
-        "stories", "stories, flawed_fictions, next_chapter, or path/to/file.py:Class"
+        "", f"{', '.join(TASKS)}, or path/to/file.py:Class; default: stories, or jsonl with --data"
+    )
+    data: str | None = option(
+        None, "the task's data: FILE.jsonl, a directory with SPLIT.jsonl in it, or a hub id"
+    )
+    reward: str | None = option(
+        None, "the reward of rows given as --data (TRL's signature), as path/to/file.py:name"
     )
     task_options: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"help": "the task's own, as --task_options.NAME VALUE"}
@@ -57,6 +63,11 @@ class ModelOnTask:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"--limit is {self.limit}; expected at least 1, or leave it out")
         check_mode(self.mode)
+        given = {"data": self.data, "reward": self.reward}
+        given = {name: value for name, value in given.items() if value is not None}
+        self.task = self.task or ("jsonl" if given else "stories")
+        self.task_options = self.task_options | given  # what the task is told, in one place
+        self.data = self.reward = None
         if self.projector not in PROJECTORS:
             raise ConfigError(
                 f"--projector is {self.projector!r}; expected one of {', '.join(PROJECTORS)}"
@@ -335,7 +346,8 @@ def rl(config: RLConfig) -> Path:
         settings.max_thoughts = 0
     with processes.main_process_first():
         told = [text for e in examples for text in (task.prompt(e, config.mode), as_text(e))]
-        places = [place for place in (config.task, *config.rewards) if ".py:" in place]
+        code = (config.task, *config.rewards, str(config.task_options.get("reward")))
+        places = [place for place in code if ".py:" in place]
         told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
         same_inputs(directory, model, told, processes.num_processes)
         checkpoint = whole_checkpoint(directory / "checkpoints")

@@ -1,20 +1,24 @@
 """Tasks by name, or by `path/to/file.py:ClassName`."""
 
 import difflib
-import importlib.util
 import inspect
-import sys
-from pathlib import Path
 from typing import Any
 
 from litereason.errors import ConfigError
 from litereason.tasks.base import Example, Task
 from litereason.tasks.flawed_fictions import FlawedFictionsTask
+from litereason.tasks.jsonl import JsonlTask
+from litereason.tasks.math import Gsm8kTask, GsmHardTask
 from litereason.tasks.next_chapter import NextChapterTask
 from litereason.tasks.stories import StoriesTask
+from litereason.tasks.user_code import from_file
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (StoriesTask, FlawedFictionsTask, NextChapterTask)
+    task.name: task
+    for task in (
+        *(StoriesTask, FlawedFictionsTask, NextChapterTask, Gsm8kTask, GsmHardTask),
+        JsonlTask,
+    )
 }
 __all__ = ["TASKS", "Example", "Task", "from_file", "get_task"]
 
@@ -44,25 +48,3 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
         return chosen(**(options or {}))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task {name!r} refuses its options {options or {}}: {error}") from error
-
-
-def from_file(place: str) -> Any:
-    """What `path/to/file.py:name` names.
-
-    Raises:
-        ConfigError: no such file or name, or the file cannot be imported.
-    """
-    path, _, name = place.rpartition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"no such file: {path or place}; expected path/to/file.py:name")
-    spec = importlib.util.spec_from_file_location(f"litereason_file_{Path(path).stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look the module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        raise ConfigError(f"{path} has no {name!r}")
-    return getattr(module, name)

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from litereason.errors import ConfigError, DataError, LiteReasonError, RewardError
@@ -99,7 +99,12 @@ def scores(
         values = [_called(task, [example], task.reward, example, text) for example, text in pairs]
     else:
         texts = list(completions)
-        values = list(_called(task, examples, task.rewards, list(examples), texts))
+        values = _called(task, examples, task.rewards, list(examples), texts)
+        if not isinstance(values, Iterable):
+            raise RewardError(
+                f"the rewards of task {task.name!r} are {values!r}; expected a list, one a completion"
+            )
+        values = list(values)
     if len(values) != len(pairs):
         raise RewardError(
             f"the rewards of task {task.name!r} are {len(values)} for {len(pairs)} completions (the "
