@@ -325,7 +325,7 @@ def test_bad_traces(capsys, no_loading, tmp_path):
     [
         ("Raises", "raised ZeroDivisionError on example 'test-0-0': no luck"),
         ("Nothing", "returned None"),
-        ("Words", "returned 'good'"),
+        ("Words", "is 'good'"),
         ("Missing", "has no 'Missing'"),
         ("Empty", "must be Examples, got none"),
         ("Twice", "1 ids stand twice in 'test'"),
@@ -359,7 +359,7 @@ def test_reward_that_fails_in_the_middle():
             return float("nan")
 
     example = Moody().examples("train", 1)[0]
-    with pytest.raises(RewardError, match="'moody' returned nan for example 'train-0-0'"):
+    with pytest.raises(RewardError, match="'moody' is nan for example 'train-0-0'"):
         score(Moody(), example, "text")
 
 

@@ -15,14 +15,16 @@ from litereason.tasks import TASKS, get_task
 from litereason.tasks.base import Example, Task, checked_metrics, scores
 from litereason.tasks.data import split_groups
 from litereason.tasks.jsonl import JsonlTask
+from litereason.tasks.next_chapter import SECTIONS
 
 
 def test_the_instructions_are_no_tags():
     """The prompt shows the tag's form with a word in it; as a tag it would open a thought."""
+    pair = {name: "x" for name in SECTIONS} | {"characters": ["x"] * 3, "header": "x"}
     for name in TASKS:
-        task = get_task(name, {"data": "x"} if name == "jsonl" else {})
+        task = get_task(name, {"data": "x"} if name in ("jsonl", "next_chapter") else {})
         for mode in ("plain", "latent", "direct"):
-            prompt = task.prompt(Example("a", "One.", "Yes"), mode)
+            prompt = task.prompt(Example("a", "One.", "Yes", pair), mode)
             assert not re.search(r"<implicit_thought>\s*\d", prompt)
             assert ("implicit_thought" in prompt) == (mode == "latent")
 
