@@ -122,6 +122,17 @@ def test_gsm_hard(tmp_path):
         get_task("gsm_hard").examples("train")
 
 
+def test_the_hub_calls_the_test_set_of_gsm_hard_train(monkeypatch):
+    asked = []
+    monkeypatch.setattr(math, "read_split", lambda *place: asked.append(place) or [])
+    for name in ("gsm_hard", "gsm8k"):
+        get_task(name).examples("test")
+    assert asked == [
+        ("reasoning-machines/gsm-hard", "train", None),
+        ("openai/gsm8k", "test", "main"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "row", "message"),
     [
