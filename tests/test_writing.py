@@ -7,6 +7,7 @@ from litereason import bradley_terry, files, sampling
 from litereason.checkpoints import save
 from litereason.cli import main
 from litereason.generation import Completion, Span
+from litereason.tasks.next_chapter import NextChapterTask
 from litereason.text_metrics import text_metrics
 from litereason.writing import END_MARK, Draft, read_plans
 
@@ -113,6 +114,16 @@ def test_the_prompt_has_the_story_then_the_plan_then_the_length(write, tmp_path,
     told += [f"w1 w{k}" for k in (12, 13, 14)] + ["w1 w6", "at least 77 words", END_MARK]
     places = [seen[1].index(text.strip()) for text in told]
     assert places == sorted(places)
+
+
+def test_figures_are_beside_what_the_writer_was_shown():
+    from litereason.writing import chapter_record
+
+    task = NextChapterTask("pairs.jsonl", previous_words=3)
+    fields = pair(0) | {"previous_chapter": "one two three four five six"}
+    made = Draft("pair-0", 0, "a plan", fields, text="one two three. four five six")
+    assert chapter_record(task, made)["metrics"]["rouge_l_previous_chapter"] == 2 * 3 / 9
+    assert chapter_record(task, made)["metrics"]["unseen_trigrams"] == 3 / 4
 
 
 def test_generation_stops_at_the_mark(base):

@@ -24,8 +24,8 @@ from litereason.records import task_metric
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.stages import command, option, same_inputs
-from litereason.tasks import Example, get_task
-from litereason.tasks.next_chapter import SECTIONS, NextChapterTask, plan_of
+from litereason.tasks import get_task
+from litereason.tasks.next_chapter import NextChapterTask, plan_of
 from litereason.text_metrics import text_metrics, words
 
 END_MARK = "<END_OF_CHAPTER>"
@@ -134,7 +134,7 @@ def write(config: WriteConfig) -> Path:
         return out
     start = time.perf_counter()
     write_chapters(drafts, task, config, directory)
-    rows = [chapter_record(draft) for draft in drafts]
+    rows = [chapter_record(task, draft) for draft in drafts]
     files.write_jsonl(directory / "chapters.jsonl", rows)
     about = {
         "arm": config.name,
@@ -197,7 +197,7 @@ def write_chapters(
 
 def prompt(task: NextChapterTask, draft: Draft, least: int | None) -> str:
     """The story's information as the policy had it, then the plan, then what is asked."""
-    known = task.information(Example(draft.item, "", "", draft.pair))
+    known = task.information(draft.pair)
     least = least or len(words(draft.pair["next_chapter"]))
     return (
         "Here is what is known of a novel, and a plan of the chapter that comes next. Write that chapter."
@@ -262,10 +262,9 @@ def _written(spans: Any) -> str | None:
         return None
 
 
-def chapter_record(draft: Draft) -> dict[str, Any]:
+def chapter_record(task: NextChapterTask, draft: Draft) -> dict[str, Any]:
     """What is kept of a chapter; `gold` has the true chapter's figures beside the same parts."""
-    told = draft.pair | {"characters": "\n\n".join(draft.pair["characters"]), "plan": draft.plan}
-    parts = {name: told[name] for name in (*SECTIONS, "plan")}
+    parts = {**task.sections(draft.pair), "plan": draft.plan}
     return {
         "item": draft.item,
         "sample": draft.sample,

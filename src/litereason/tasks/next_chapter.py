@@ -158,17 +158,20 @@ class NextChapterTask(Task):
 
     def prompt(self, example: Example, mode: str = "plain") -> str:
         header = f"## Header of the next chapter\n\n{example.fields['header']}"
-        return f"{INSTRUCTIONS[check_mode(mode)]}\n\n{self.information(example)}{header}"
+        return f"{INSTRUCTIONS[check_mode(mode)]}\n\n{self.information(example.fields)}{header}"
 
-    def information(self, example: Example) -> str:
-        """The sections that policy and reference both read, in order."""
-        told = example.fields | {"characters": "\n\n".join(example.fields["characters"])}
+    def sections(self, fields: dict[str, Any]) -> dict[str, str]:
+        """What policy and reference both read of a pair, by field, in order."""
+        told = fields | {"characters": "\n\n".join(fields["characters"])}
         if self.previous_words:
             words = re.findall(r"\S+\s*", told["previous_chapter"])
             told["previous_chapter"] = "".join(words[-self.previous_words :])
-        return "".join(
-            f"## {title}\n\n{told[name].strip()}\n\n" for name, title in SECTIONS.items()
-        )
+        return {name: told[name].strip() for name in SECTIONS}
+
+    def information(self, fields: dict[str, Any]) -> str:
+        """The same as text with headings."""
+        told = self.sections(fields)
+        return "".join(f"## {SECTIONS[name]}\n\n{text}\n\n" for name, text in told.items())
 
     def reward(self, example: Example, completion: str) -> float | None:
         return self.rewards([example], [completion])[0]
@@ -212,7 +215,7 @@ class NextChapterTask(Task):
         from litereason.likelihood import Passage
 
         ids = self.reference.ids
-        prompt = ids(self.information(example), start=True)
+        prompt = ids(self.information(example.fields), start=True)
         leads = [self._lead(example, plan) for plan in (None, *plans)]
         texts = [ids(chapter)[: self.score_tokens] for chapter in chapters]
         passages = [
@@ -253,7 +256,7 @@ class NextChapterTask(Task):
         """Raise `DataError` if the reference could not hold the longest plan and chapter."""
         ids, fields = self.reference.ids, example.fields
         chapters = [fields[name] for name in ("next_chapter", "other_chapter") if name in fields]
-        prompt = len(ids(self.information(example), start=True))
+        prompt = len(ids(self.information(example.fields), start=True))
         lead = len(self._lead(example, "")) + self.plan_tokens
         chapter = max(len(ids(text)[: self.score_tokens]) for text in chapters)
         if prompt + lead + chapter > self.reference.context:
