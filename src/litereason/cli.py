@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import os
 import sys
 import warnings
@@ -95,7 +96,7 @@ def run_generate(config: GenerateConfig) -> None:
 
 def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
     """(options, function, trainer options) of a stage; imported here, so that --help is quick."""
-    if name not in ("get", "report"):
+    if name not in ("get", "report", "books"):
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # "loading weights" beside our own bars
@@ -121,6 +122,10 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.inspect_cli import InspectConfig, inspect
 
         return InspectConfig, inspect, None
+    if name == "books":
+        from litereason.books.command import BooksConfig, books
+
+        return BooksConfig, books, None
     simple: dict[str, tuple[type, Callable[[Any], Any]]] = {
         "get": (GetConfig, run_get),
         "generate": (GenerateConfig, run_generate),
@@ -139,6 +144,7 @@ COMMANDS = {
     "rl": "stage 3: GRPO; the policy learns when to think in latent steps",
     "eval": "accuracy, tokens and trigger rate, with intervals over items",
     "report": "one HTML page for a run",
+    "books": "novels -> chapters -> next-chapter pairs, story information written by an LM",
 }
 
 
@@ -189,7 +195,12 @@ def _run(name: str, words: list[str]) -> int:
         return 0
     if name == "get" and words and not words[0].startswith("-"):
         words = ["--name", *words]
+    novels = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
+    if name == "books" and novels:
+        words = words[len(novels) :]
     given = read_arguments(words)
+    if name == "books" and novels:
+        given["novels"] = novels
     recipe = given.pop("config", None)
     values = read_recipe(recipe, name) if recipe else {}
     if recipe:  # one recipe serves all stages: shared keys that this one lacks are not its business

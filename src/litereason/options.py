@@ -18,7 +18,12 @@ import yaml
 
 from litereason.errors import ConfigError
 
-STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "demo")
+STAGES = ("collect", "sft", "rl", "eval", "report", "generate", "inspect", "books", "demo")
+
+
+def option(default: Any, text: str) -> Any:
+    """A dataclass field with a default and the help that `--help` shows."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:

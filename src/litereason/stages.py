@@ -23,16 +23,12 @@ from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, DataError, LiteReasonError
 from litereason.fingerprint import fingerprint
+from litereason.options import option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks import from_file, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
-
-
-def option(default: Any, text: str) -> Any:
-    """A dataclass field with a default and the help that `--help` shows."""
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(kw_only=True)
