@@ -117,6 +117,9 @@ def test_answers_are_tidied():
     assert tidy("<think>hm\nyes</think>\n The end \n came. ", False) == "The end came."
     assert tidy("He went. She said “No.” Then he", True) == "He went. She said “No.”"
     assert tidy("He went on and on", True) == "He went on and on"
+    loop = "and the March Hare was having a great deal of fun, "
+    assert tidy(f"They had tea. It was late, {loop * 9}", True) == "They had tea."
+    assert tidy(loop * 3, False) == loop.strip()
     assert tidy("<think>never closed, all of it", False) == tidy("No. 1", False) == ""
 
 
@@ -207,6 +210,7 @@ def test_an_endpoint_that_fails_in_passing_is_asked_again(server):
     assert (writer.retries, len(server.asked)) == (6, 7)
 
 
+@pytest.mark.timeout(60)
 def test_retry_after_is_obeyed(server):
     server.script = ["429", "429"]
     writer = writer_of(server, first_wait=500.0)  # would take minutes if it were not

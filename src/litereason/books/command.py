@@ -60,7 +60,7 @@ class BooksConfig:
         default_factory=dict,
         metadata={"help": f"of each text, as --words.summary 60; default: {story.WORDS}"},
     )
-    temperature: float = option(0.0, "of the writer; 0 is greedy")
+    temperature: float = option(0.3, "of the writer; 0 is greedy: small models loop")
     batch_size: int = option(8, "texts at once: rows of a model, requests to an endpoint")
     context: int | None = option(
         None, "tokens of a prompt and its answer; default: the model's, 8192 for an endpoint"

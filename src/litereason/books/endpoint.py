@@ -37,7 +37,7 @@ class EndpointWriter:
         url: str,
         model: str,
         key_variable: str = "OPENAI_API_KEY",
-        temperature: float = 0.0,
+        temperature: float = 0.3,
         batch_size: int = 8,
         context: int | None = None,
         timeout: float = 120.0,

@@ -285,8 +285,8 @@ def _no_marks(name: str, tried: dict[str, int], pattern: re.Pattern[str] | None)
     found = ", ".join(f"{style} {count}" for style, count in tried.items())
     return (
         f"{name}: no chapter marks found. Looked for headings (of an EPUB, or # in text), words (Chapter "
-        "1, LETTER II, Chapter the First), numbers on lines of their own (IV, 4., Four), titles of a list of "
-        "contents, parts (Book I), and titles in capitals after two blank lines; at least "
+        "1, LETTER II, Chapter the First), numbers on lines of their own (IV, 4., Four), titles of a list "
+        "of contents, parts (Book I), and titles in capitals after two blank lines; at least "
         f"{marks.FEWEST} chapters must hold {cut.COVER:.0%} of the text. Chapters found: {found}. "
         "If it marks them in another way, say how: --chapter_mark REGEX, matched from the start of a line"
     )

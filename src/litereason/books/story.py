@@ -28,7 +28,7 @@ WORDS = {
 AROUND = 200  # tokens: the instruction and the chat template around a text
 
 SUMMARY = (
-    "{text}\n\nSummarise this {what} of a novel in at most {words} words: who does what, and how it ends. "
+    "{text}\n\nTell in at most {words} words what happens in this {what}: who does what, and how it ends. "
     "Write only the summary."
 )
 CONDENSE = (

@@ -18,6 +18,7 @@ from litereason.errors import DataError
 
 TRIES = 8  # for one text
 FEWEST_WORDS = 3  # less is no answer
+CIRCLE = 8  # words that come again: the writer goes round in circles
 BATCH_TOKENS = 8192  # of prompts at once in a local model: longer batches gain nothing on a CPU
 
 
@@ -54,17 +55,22 @@ class Writer(Protocol):
 
 def most_tokens(words: int) -> int:
     """Tokens that are enough for so many words of English."""
-    return 2 * words + 16
+    return 3 * words // 2 + 16
 
 
 def tidy(text: str, truncated: bool) -> str:
     """An answer in one paragraph, without the thoughts of a reasoning model; "" if it is none.
 
-    Args:
-        truncated: it stopped for length: what follows its last whole sentence is dropped.
+    Small models fall into loops: an answer ends where `CIRCLE` words come again. One that was cut there, or
+    that stopped for length (`truncated`), ends with its last whole sentence, if it has one.
     """
-    text = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.S)
-    text = " ".join(text.split())
+    words = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.S).split()
+    seen: dict[tuple[str, ...], int] = {}
+    for k in range(len(words) - CIRCLE + 1):
+        if k >= CIRCLE + seen.setdefault(tuple(words[k : k + CIRCLE]), k):
+            words, truncated = words[:k], True
+            break
+    text = " ".join(words)
     if truncated and (ends := [m.end() for m in re.finditer(r"[.!?][”\"’')]*(?=\s|$)", text)]):
         text = text[: ends[-1]]
     return text if len(re.findall(r"\w+", text)) >= FEWEST_WORDS else ""
@@ -76,7 +82,7 @@ class LocalWriter:
     def __init__(
         self,
         name: str,
-        temperature: float = 0.0,
+        temperature: float = 0.3,
         batch_size: int = 8,
         context: int | None = None,
         seed: int = 0,
