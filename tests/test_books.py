@@ -209,6 +209,10 @@ def test_gaps_and_repeats_are_told(tmp_path):
 def test_numbers_in_the_text_are_no_chapters(tmp_path):
     heads = ["I", "II", "17", "III", "IV", "9", "V"]
     assert [c.number for c in novel(tmp_path, marked(heads)).chapters] == [1, 2, 3, 4, 5]
+    stray = ["I", "II", "III", "VI", "IV"]  # as many numbers with a gap as without
+    assert [c.number for c in novel(tmp_path, marked(stray)).chapters] == [1, 2, 3, 4]
+    inside = marked([f"Chapter {n}" for n in range(1, 5)]) + "\nChapter 5. It was the\nlast one."
+    assert [c.number for c in novel(tmp_path, inside).chapters] == [1, 2, 3, 4]
 
 
 def test_a_novel_without_marks_says_what_was_looked_for_and_takes_a_pattern(tmp_path):
