@@ -100,7 +100,7 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.preference import PreferConfig, prefer
 
         return PreferConfig, prefer, None
-    if name not in ("get", "report", "audit"):
+    if name not in ("get", "report", "audit", "books"):
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # "loading weights" beside our own bars
@@ -134,6 +134,10 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.inspect_cli import InspectConfig, inspect
 
         return InspectConfig, inspect, None
+    if name == "books":
+        from litereason.books.command import BooksConfig, books
+
+        return BooksConfig, books, None
     simple: dict[str, tuple[type, Callable[[Any], Any]]] = {
         "get": (GetConfig, run_get),
         "generate": (GenerateConfig, run_generate),
@@ -154,9 +158,11 @@ COMMANDS = {
     "write": "book chapters from evaluated plans, their figures beside the true chapters'",
     "prefer": "blinded pairs of chapters for judges; strengths from their judgements",
     "report": "one HTML page for a run",
+    "books": "novels -> chapters -> next-chapter pairs, story information written by an LM",
     "audit": "label leaks and near-duplicates in a data set",
 }
-POSITIONAL = {"get": "name", "audit": "files"}  # options that may stand first, without their names
+# Options that may stand first, without their names.
+POSITIONAL = {"get": "name", "audit": "files", "books": "novels"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

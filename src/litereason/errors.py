@@ -5,6 +5,7 @@
     ├── ModelError       a model or tokenizer that cannot take latent steps, or is not what it should be
     ├── DataError        a data file, task or record that cannot be read
     ├── RewardError      a reward function that raised or returned something that is no reward
+    ├── EndpointError    an endpoint that does not answer, refuses, or answers with no text
     └── LatentError      latent slots or tags that have no meaning where they stand
 
 Messages say what was got, what was expected and how to fix it. All are `ValueError`s, so that
@@ -30,6 +31,10 @@ class DataError(LiteReasonError):
 
 class RewardError(LiteReasonError):
     """A reward function that raised or returned something that is no reward."""
+
+
+class EndpointError(LiteReasonError):
+    """An endpoint that does not answer, refuses, or answers with no text."""
 
 
 class LatentError(LiteReasonError):

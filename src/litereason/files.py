@@ -105,6 +105,18 @@ def numbered_jsonl(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
+def finished_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Whole lines of a file that a killed run appended to; a line cut off is dropped from the file too."""
+    source = Path(path)
+    if not source.exists():
+        return []
+    data = source.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        source.write_bytes(whole)
+    return [json.loads(line) for line in whole.decode().split("\n") if line]
+
+
 def read_json(path: str | Path) -> Any:
     """Read one JSON value.
 

@@ -21,7 +21,7 @@ from litereason.errors import ConfigError
 
 STAGES = (
     *("collect", "sft", "rl", "eval", "write", "prefer", "report", "generate", "inspect", "audit"),
-    "demo",
+    *("books", "demo"),
 )
 
 

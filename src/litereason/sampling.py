@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from litereason import files
 from litereason.console import progress
 from litereason.errors import ConfigError, DataError
 from litereason.generation import Completion, read_completion
@@ -158,7 +159,7 @@ def sample(
         title: shown beside the progress bar.
         stop: text that ends a completion.
     """
-    rows = {(row["prompt_index"], row["sample"]): row for row in _finished(partial)}
+    rows = {(row["prompt_index"], row["sample"]): row for row in files.finished_lines(partial)}
     partial.parent.mkdir(parents=True, exist_ok=True)
     batches = list(_batches(prompts, config))
     was_training = model.training
@@ -189,14 +190,3 @@ def _batches(
     pairs = [(i, k) for i in order for k in range(config.samples)]
     for start in range(0, len(pairs), config.batch_size):
         yield pairs[start : start + config.batch_size]
-
-
-def _finished(partial: Path) -> list[dict[str, Any]]:
-    """Whole lines of an interrupted run; a line cut off by a kill is dropped from the file too."""
-    if not partial.exists():
-        return []
-    data = partial.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        partial.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode().split("\n") if line]

@@ -1,0 +1,292 @@
+"""Novels as chapters: EPUB, plain text, or JSON lines with a chapter each.
+
+What is left out: finding the marks (`marks`), and which chapters are used (`filters`).
+"""
+
+import codecs
+import dataclasses
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from litereason import files
+from litereason.books import chapters as cut
+from litereason.books import marks
+from litereason.books.epub import read_epub
+from litereason.books.marks import Line
+from litereason.errors import ConfigError, DataError
+from litereason.extras import need
+
+_START = re.compile(r"^\*{3}\s*START OF TH(?:E|IS) PROJECT GUTENBERG.*$", re.M | re.I)
+_END = re.compile(
+    r"^(?:\*{3}\s*END OF TH(?:E|IS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg).*$",
+    re.M | re.I,
+)
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WRAP = 45  # characters: a shorter line of a paragraph ends where its author ended it
+
+
+@dataclasses.dataclass(frozen=True)
+class Chapter:
+    """A chapter of a novel.
+
+    Attributes:
+        number: as its mark says, if it does.
+        index: its place in the novel, from 1.
+        kind: the word of its mark (chapter, letter...), or "".
+        part: the part that it stands in, or "".
+    """
+
+    index: int
+    part: str
+    kind: str
+    number: int | None
+    title: str
+    text: str
+
+    @property
+    def words(self) -> int:
+        """Words, split at white space."""
+        return len(self.text.split())
+
+    @property
+    def header(self) -> str:
+        """ "Part I: The Old Buccaneer, Chapter 1: At the Admiral Benbow"."""
+        mark = marks.Mark(0, 0, self.kind, self.number, self.title)
+        return ", ".join(filter(None, [self.part, mark.label])) or f"Chapter {self.index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Novel:
+    """A novel as chapters.
+
+    Attributes:
+        slug: short name, from the file's: "pride-and-prejudice".
+        how: what it was read as: format, encoding, style of the marks.
+        gaps: what is wrong with the sequence of its numbers.
+        apart: (label, words) of text that stands in no chapter.
+    """
+
+    slug: str
+    title: str
+    author: str
+    how: str
+    chapters: list[Chapter]
+    gaps: list[str]
+    apart: list[tuple[str, int]]
+
+
+def read_novels(paths: Sequence[str], chapter_mark: str | None = None) -> list[Novel]:
+    """All novels of some files.
+
+    Args:
+        chapter_mark: a regular expression for the marks, where they are of no known style.
+
+    Raises:
+        ConfigError: a pattern that is none, or two novels of one name.
+        DataError: a file that cannot be read as chapters; says why.
+    """
+    try:
+        pattern = re.compile(chapter_mark) if chapter_mark else None
+    except re.error as error:
+        raise ConfigError(
+            f"--chapter_mark {chapter_mark!r} is no regular expression: {error}"
+        ) from error
+    novels = [novel for path in paths for novel in read_file(Path(path), pattern)]
+    seen: set[str] = set()
+    for novel in novels:
+        if novel.slug in seen:
+            raise ConfigError(f"two novels are named {novel.slug!r}; rename one of the files")
+        seen.add(novel.slug)
+    return novels
+
+
+def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]:
+    """The novels of a file: one, or as many as a `.jsonl` names.
+
+    Raises:
+        DataError: no such file, or one that cannot be read as chapters.
+    """
+    if not path.is_file():
+        why = "is a directory; give its files" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {why}")
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return _from_rows(path)
+    data = path.read_bytes()
+    if data[:2] == b"PK" or path.suffix.lower() == ".epub":
+        epub = read_epub(data, path.name)
+        title, author, lines, titles = epub
+        how = "EPUB"
+    else:
+        text, encoding = decode(data, path.name)
+        how, titles = f"text, {encoding}", []
+        title, author, lines = _from_text(text)
+    found = cut.find_chapters(lines, titles, pattern)
+    if not found.chapters:
+        raise DataError(_no_marks(path.name, found.tried, pattern))
+    title = title or path.stem
+    chapters = []
+    for number, (mark, part, body) in enumerate(found.chapters, 1):
+        part = "" if part == title else part
+        chapters.append(Chapter(number, part, mark.kind, mark.number, mark.title, paragraphs(body)))
+    return [
+        _novel(
+            slug(path.stem), title, author, f"{how}, marks: {found.style}", chapters, found.apart
+        )
+    ]
+
+
+def decode(data: bytes, name: str) -> tuple[str, str]:
+    """Bytes as text, and the encoding that they were read as.
+
+    A byte-order mark decides; then UTF-8; then a detector, asked for Western encodings first, then
+    for other scripts.
+
+    Raises:
+        DataError: the encoding cannot be told, or it is UTF-8 with errors.
+    """
+    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
+    try:
+        if encoding != "utf-8" or b"\0" not in data[:1000]:
+            return data.decode(encoding), encoding
+    except UnicodeDecodeError as error:
+        lenient = data.decode(encoding, "replace")
+        bad, good = lenient.count("\ufffd"), sum(c > "\x7f" for c in lenient)
+        if encoding != "utf-8" or good > 10 * bad:
+            raise DataError(
+                f"{name} is {encoding} with errors: {error.reason} at byte {error.start}. Repair it, or "
+                "convert it to UTF-8"
+            ) from error
+    detect = need("charset_normalizer", "books").from_bytes
+    wide = b"\0" in data[:1000]
+    western = ["utf_16_le", "utf_16_be"] if wide else ["cp1252", "latin_1"]
+    if found := detect(data, cp_isolation=western).best():
+        text = data.decode(found.encoding)
+        if not re.search("[\0\x80-\x9f]", text):
+            return text, found.encoding
+    # Detectors take one Latin alphabet for another; of other scripts, nearly all letters tell.
+    elif not wide and (found := detect(data).best()):
+        text = data.decode(found.encoding)
+        letters = [c for c in text if c.isalpha()]
+        if 2 * sum(c > "\u024f" for c in letters) > len(letters):
+            return text, found.encoding
+    raise DataError(f"{name}: its encoding cannot be told; convert it to UTF-8 (iconv does)")
+
+
+def paragraphs(lines: Sequence[Line]) -> str:
+    """The text of lines: paragraphs with a blank line between, hard-wrapped lines joined again."""
+    blocks: list[str] = []
+    fresh, before = True, ""
+    for text, _ in lines:
+        if not text.strip():
+            fresh = True
+            continue
+        line = text.strip()
+        if fresh:
+            blocks.append(line)
+        else:
+            wrapped = len(before) >= _WRAP and not text[:1].isspace()
+            blocks[-1] += (" " if wrapped else "\n") + line
+        fresh, before = False, text.rstrip()
+    return "\n\n".join(blocks)
+
+
+def slug(text: str) -> str:
+    """A short name for ids: lower-case letters and digits, with hyphens."""
+    plain = unicodedata.normalize("NFKD", text.replace("’", "").replace("'", ""))
+    words = re.findall(
+        r"[^\W_]+", "".join(c for c in plain if not unicodedata.combining(c)).lower()
+    )
+    return "-".join(words) or "novel"
+
+
+def _from_text(text: str) -> tuple[str, str, list[Line]]:
+    """(title, author, lines) of plain text, Project Gutenberg's head and foot left out."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
+    title = author = ""
+    if start := _START.search(text):
+        head = text[: start.start()]
+        title, author = (_field(head, name) for name in ("Title", "Author"))
+        text = text[start.end() :]
+    if end := _END.search(text):
+        text = text[: end.start()]
+    lines = []
+    for line in text.split("\n"):
+        heading = re.match(r"(#{1,6})\s+(?=\S)", line)
+        lines.append(Line(line[heading.end() :], len(heading[1])) if heading else Line(line))
+    return title, author, lines
+
+
+def _field(head: str, name: str) -> str:
+    found = re.search(rf"^{name}:[ \t]*(.+)$", head, re.M)
+    return found[1].strip() if found else ""
+
+
+def _from_rows(path: Path) -> list[Novel]:
+    """Novels of a JSON-lines file: `text`, and if known `book`, `author`, `part`, `chapter_no`, `title`."""
+    books: dict[str, list[dict[str, Any]]] = {}
+    for number, row in enumerate(files.read_jsonl(path), 1):
+        for name in ("text", "book", "author", "part", "title"):
+            if not isinstance(row.get(name, "" if name != "text" else None), str):
+                raise DataError(
+                    f"{path}, row {number}: {name!r} is {row.get(name)!r}; expected text"
+                )
+        if not isinstance(row.get("chapter_no", 0), int) or isinstance(row.get("chapter_no"), bool):
+            raise DataError(
+                f"{path}, row {number}: 'chapter_no' is {row['chapter_no']!r}; expected a whole number"
+            )
+        books.setdefault(row.get("book") or path.stem, []).append(row)
+    novels = []
+    for title, rows in books.items():
+        chapters, wrong = [], []
+        for index, row in enumerate(rows, 1):
+            kind, number, name = marks.read_heading(row.get("title", ""))
+            given = row.get("chapter_no")
+            if given not in (None, index):
+                wrong.append(f"chapter_no {given} stands at place {index}")
+            part = row.get("part", "")
+            text = row["text"].strip()
+            chapters.append(
+                Chapter(index, part, kind, given if number is None else number, name, text)
+            )
+        name = slug(path.stem if len(books) == 1 else title)
+        novels.append(
+            _novel(name, title, rows[0].get("author", ""), "JSON lines", chapters, [], wrong)
+        )
+    return novels
+
+
+def _novel(
+    name: str,
+    title: str,
+    author: str,
+    how: str,
+    chapters: list[Chapter],
+    apart: list[tuple[str, int]],
+    wrong: Sequence[str] = (),
+) -> Novel:
+    found = list(wrong) or cut.gaps([(c.part, c.kind, c.number) for c in chapters])
+    return Novel(name, title, author, how, chapters, found, apart)
+
+
+def _no_marks(name: str, tried: dict[str, int], pattern: re.Pattern[str] | None) -> str:
+    if pattern:
+        return (
+            f"{name}: no line matches --chapter_mark {pattern.pattern!r} (from its first character)"
+        )
+    found = ", ".join(f"{style} {count}" for style, count in tried.items())
+    return (
+        f"{name}: no chapter marks found. Looked for headings (of an EPUB, or # in text), words (Chapter "
+        "1, LETTER II, Chapter the First), numbers on lines of their own (IV, 4., Four), titles of a list "
+        "of contents, parts (Book I), and titles in capitals after two blank lines; at least "
+        f"{marks.FEWEST} chapters must hold {cut.COVER:.0%} of the text. Chapters found: {found}. "
+        "If it marks them in another way, say how: --chapter_mark REGEX, matched from the start of a line"
+    )
