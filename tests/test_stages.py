@@ -175,7 +175,7 @@ def test_held_out_losses_come_with_controls(tiny_base, traces):
 
 def test_rows_that_are_not_finite_are_counted(latent_llama, monkeypatch):
     from litereason import sft as training
-    from litereason.stages import held_out_losses
+    from litereason.ablations import held_out_losses
 
     losses = iter([[(2.0, 1), (4.0, 2)]] + 4 * [[(float("nan"), 1), (6.0, 2)]])
     monkeypatch.setattr(training, "row_losses", lambda *args: next(losses))

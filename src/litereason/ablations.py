@@ -9,9 +9,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from litereason import stats
 from litereason.errors import ConfigError, ModelError
 from litereason.model import backbone, has_latents
 from litereason.projector import build_projector
@@ -101,3 +103,36 @@ def ablated(model: Any, name: str | None) -> Iterator[None]:
         yield
     finally:
         spine.latent_projector = projector
+
+
+def held_out_losses(model: Any, rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
+    """Loss after tags with the model's own latents and with each control, and the differences.
+
+    Rows whose loss is not finite under a control are counted and left out of its figures.
+
+    Returns:
+        {"latents": nats a token, "rows": n, control: {"loss", "latents", "not_finite", "difference",
+        "low", "high", "p", "items"}}; the differences are control - latents, paired by row, with 95 %
+        intervals, and a control's "latents" is the model's own loss on the same rows.
+    """
+    from litereason.sft import row_losses
+
+    def losses(name: str | None) -> np.ndarray:
+        with torch.random.fork_rng(), ablated(model, name):
+            torch.manual_seed(0)
+            return np.array(row_losses(model, rows, pad))  # (rows, 2): summed loss, labels
+
+    def mean(found: np.ndarray) -> float:
+        return float(found[:, 0].sum() / found[:, 1].sum())
+
+    own = losses(None)
+    result: dict[str, Any] = {"latents": mean(own), "rows": len(rows)}
+    for name in ("zeros", "noise", "init", "other_row"):
+        other = losses(name)
+        good = np.isfinite(other[:, 0]) & np.isfinite(own[:, 0])
+        result[name] = {"not_finite": int((~good).sum())}
+        if good.any():
+            a, b = other[good], own[good]
+            difference = stats.paired(a[:, 0] / a[:, 1], b[:, 0] / b[:, 1])
+            result[name] |= {"loss": mean(a), "latents": mean(b), **difference}
+    return result

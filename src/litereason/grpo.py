@@ -17,30 +17,20 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
 
 from litereason.errors import ConfigError
 from litereason.generation import read_completion
 from litereason.losses import completion_log_probs
 from litereason.model import backbone, causal_lm, enterable, has_latents, projector_of
 from litereason.policy_pass import completion_states
-from litereason.rewards import checked, length, length_penalty, task_reward
+from litereason.rewards import length_penalty, reward_functions
 from litereason.rl_config import LatentGRPOConfig, fitting_prompts, prompt_limit
 from litereason.rl_plan import check_enough, check_launch
-from litereason.rollout import Rollout, draws, roll_out
+from litereason.rollout import Rollout, counts, draws, roll_out, row_key
 from litereason.sampling import conversation, encode
 from litereason.sft import SkipNonFinite
 from litereason.tasks.base import Example, Task
-from litereason.watch import CollapseWatch, ProjectorRefresh, RunState
-
-
-class EpochSampler(RepeatSampler):
-    """TRL's sampler, with an order that depends on seed and epoch only, so that a resumed run keeps it."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called before each epoch by the data loader."""
-        if self.shuffle:
-            self.generator.manual_seed((self.seed or 0) * 1_000_003 + epoch)
+from litereason.watch import CollapseWatch, EpochSampler, ProjectorRefresh, RunState
 
 
 class LatentGRPOTrainer(GRPOTrainer):
@@ -100,7 +90,7 @@ class LatentGRPOTrainer(GRPOTrainer):
             model.requires_grad_(True)
         if self.latent:
             projector_of(model).requires_grad_(args.refresh == "joint")
-        functions = self._reward_functions(task, examples, args, reward_funcs)
+        functions = reward_functions(task, examples, self._text_of, args, reward_funcs)
         reference, beta = self._reference(model, args, kwargs), args.beta
         if reference is not None:  # TRL would load the model again by its name
             args.beta = 0.0
@@ -146,28 +136,6 @@ class LatentGRPOTrainer(GRPOTrainer):
         limit = prompt_limit(model, args) or 0
         self.prompt_ids = [encoded[i][-limit:] for i in fitting]
         return fitting
-
-    def _reward_functions(
-        self,
-        task: Task,
-        examples: Sequence[Example],
-        args: LatentGRPOConfig,
-        more: Sequence[Callable[..., Any]],
-    ) -> list[Any]:
-        """The task's reward, then the user's, then the place of the length penalty."""
-        functions: list[Any] = [task_reward(task, examples, self._text_of)]
-        functions += [checked(function, examples) for function in more]
-        names = [function.__name__ for function in functions]
-        if len({*names, "length"}) <= len(names):
-            raise ConfigError(
-                f"reward functions are called {names[1:]}; expected names of their own, other than "
-                "'reward' and 'length'"
-            )
-        if args.length_penalty != "none":
-            functions.append(length)
-            weights = args.reward_weights or [1.0] * (len(functions) - 1)
-            args.reward_weights = [*weights, args.length_penalty_weight]
-        return functions
 
     def _reference(self, model: Any, args: LatentGRPOConfig, kwargs: dict[str, Any]) -> Any:
         """A frozen copy of the policy as it starts, if a KL term needs one and no adapter gives it."""
@@ -262,9 +230,9 @@ class LatentGRPOTrainer(GRPOTrainer):
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
         tokenizer: Any = self.processing_class
         ends = {*self.eos_token_ids, tokenizer.pad_token_id}
-        counts = [(*_counts(ids, self.latent_id), ids[-1] in ends) for ids in completion_ids]
-        found = torch.tensor(counts, dtype=torch.float, device=self.accelerator.device)
-        total, latent, thoughts, ended = self.accelerator.gather(found).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
+        found = [(*counts(ids, self.latent_id), ids[-1] in ends) for ids in completion_ids]
+        sums = torch.tensor(found, dtype=torch.float, device=self.accelerator.device)
+        total, latent, thoughts, ended = self.accelerator.gather(sums).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
         metrics = self._metrics[self._mode]
         if self._mode == "train":
             self.generated_tokens += int((total - latent).sum())
@@ -448,15 +416,3 @@ class LatentGRPOTrainer(GRPOTrainer):
 
 
 PROJECTOR_FILE = "latent_projector.pt"
-
-
-def row_key(ids: Any) -> bytes:
-    """A row's ids, padding left out, as a key."""
-    return torch.as_tensor(ids, dtype=torch.long).cpu().numpy().tobytes()
-
-
-def _counts(ids: Sequence[int], latent_id: int | None) -> tuple[int, int, int]:
-    """(positions, latent steps, thoughts) of a completion."""
-    slots = [token == latent_id for token in ids]
-    runs = sum(slot and not (k and slots[k - 1]) for k, slot in enumerate(slots))
-    return len(ids), sum(slots), runs

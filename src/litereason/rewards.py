@@ -115,3 +115,33 @@ def length_penalty(
             f"length_penalty is {kind!r}; expected one of {', '.join(LENGTH_PENALTIES)}"
         )
     return found.masked_fill(rewards.isnan(), torch.nan)
+
+
+def reward_functions(
+    task: Task,
+    examples: Sequence[Example],
+    text_of: Callable[[Sequence[int]], str],
+    args: Any,
+    more: Sequence[Callable[..., Any]],
+) -> list[Any]:
+    """What RL is rewarded by: the task, then `more` functions, then the place of the length penalty.
+
+    Args:
+        args: a `LatentGRPOConfig`; the weight of a length penalty is added to its `reward_weights`.
+
+    Raises:
+        ConfigError: two functions have one name.
+    """
+    functions: list[Any] = [task_reward(task, examples, text_of)]
+    functions += [checked(function, examples) for function in more]
+    names = [function.__name__ for function in functions]
+    if len({*names, "length"}) <= len(names):
+        raise ConfigError(
+            f"reward functions are called {names[1:]}; expected names of their own, other than "
+            "'reward' and 'length'"
+        )
+    if args.length_penalty != "none":
+        functions.append(length)
+        weights = args.reward_weights or [1.0] * (len(functions) - 1)
+        args.reward_weights = [*weights, args.length_penalty_weight]
+    return functions

@@ -212,3 +212,15 @@ def pick(scores: Tensor, uniform: Tensor) -> Tensor:
     # rounding may point past the last possible token
     possible = odds.gather(1, found) > 0
     return torch.where(possible, found, odds.argmax(-1, keepdim=True))[:, 0]
+
+
+def row_key(ids: Any) -> bytes:
+    """A row's ids, padding left out, as a key."""
+    return torch.as_tensor(ids, dtype=torch.long).cpu().numpy().tobytes()
+
+
+def counts(ids: Sequence[int], latent_id: int | None) -> tuple[int, int, int]:
+    """(positions, latent steps, thoughts) of a completion."""
+    slots = [token == latent_id for token in ids]
+    runs = sum(slot and not (k and slots[k - 1]) for k, slot in enumerate(slots))
+    return len(ids), sum(slots), runs

@@ -1,7 +1,9 @@
-"""A stage's directory: the resolved settings, and whether they are the ones of an earlier run."""
+"""A stage's directory: its settings and inputs, and whether they are the ones of an earlier run."""
 
 import dataclasses
+import hashlib
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,28 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def same_inputs(directory: Path, model: str, texts: Sequence[str], processes: int) -> None:
+    """Note what a stage began with, or check that it is still the same.
+
+    Args:
+        model: digest of the model's weights.
+        texts: the data, as text.
+        processes: how many share each step.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    told = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+    found = {"model": model, "data": told}
+    found["number of processes"] = str(processes)
+    path = directory / "inputs.json"
+    if not path.exists():
+        files.write_json(path, found)
+    elif (begun := files.read_json(path)) != found:
+        changed = " and ".join(key for key in found if begun.get(key) != found[key])
+        raise ConfigError(
+            f"{directory} was begun with another {changed} under the same name. Take another --run_dir or "
+            "--name, or delete the directory"
+        )

@@ -6,8 +6,6 @@ before a model is loaded.
 """
 
 import dataclasses
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ import torch
 
 from litereason import checkpoints, files
 from litereason import model as latent
-from litereason.ablations import check_ablation
+from litereason.ablations import check_ablation, held_out_losses
 from litereason.audit.command import AuditConfig
 from litereason.audit.record import warning
 from litereason.config import LatentConfig
@@ -27,7 +25,7 @@ from litereason.errors import ConfigError, DataError, LiteReasonError
 from litereason.fingerprint import fingerprint
 from litereason.options import command, option
 from litereason.projector import PROJECTORS
-from litereason.run_dir import open_stage
+from litereason.run_dir import open_stage, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
 from litereason.tasks import TASKS, from_file, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
@@ -282,43 +280,6 @@ def sft(config: SFTConfig) -> Path:
     return finish(model, tokenizer, directory)
 
 
-def held_out_losses(model: Any, rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
-    """Loss after tags with the model's own latents and with each control, and the differences.
-
-    Rows whose loss is not finite under a control are counted and left out of its figures.
-
-    Returns:
-        {"latents": nats a token, "rows": n, control: {"loss", "latents", "not_finite", "difference",
-        "low", "high", "p", "items"}}; the differences are control - latents, paired by row, with 95 %
-        intervals, and a control's "latents" is the model's own loss on the same rows.
-    """
-    import numpy as np
-
-    from litereason import stats
-    from litereason.ablations import ablated
-    from litereason.sft import row_losses
-
-    def losses(name: str | None) -> np.ndarray:
-        with torch.random.fork_rng(), ablated(model, name):
-            torch.manual_seed(0)
-            return np.array(row_losses(model, rows, pad))  # (rows, 2): summed loss, labels
-
-    def mean(found: np.ndarray) -> float:
-        return float(found[:, 0].sum() / found[:, 1].sum())
-
-    own = losses(None)
-    result: dict[str, Any] = {"latents": mean(own), "rows": len(rows)}
-    for name in ("zeros", "noise", "init", "other_row"):
-        other = losses(name)
-        good = np.isfinite(other[:, 0]) & np.isfinite(own[:, 0])
-        result[name] = {"not_finite": int((~good).sum())}
-        if good.any():
-            a, b = other[good], own[good]
-            difference = stats.paired(a[:, 0] / a[:, 1], b[:, 0] / b[:, 1])
-            result[name] |= {"loss": mean(a), "latents": mean(b), **difference}
-    return result
-
-
 def rl(config: RLConfig) -> Path:
     """GRPO on the task's reward; write `model/`. Every process of a launch runs it."""
     from accelerate import PartialState
@@ -345,11 +306,11 @@ def rl(config: RLConfig) -> Path:
     if config.mode != "latent":
         settings.max_thoughts = 0
     with processes.main_process_first():
-        told = [text for e in examples for text in (task.prompt(e, config.mode), as_text(e))]
+        told = [text for e in examples for text in (task.prompt(e, config.mode), e.as_text())]
         code = (config.task, *config.rewards, str(config.task_options.get("reward")))
         places = [place for place in code if ".py:" in place]
         told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
-        same_inputs(directory, model, told, processes.num_processes)
+        same_inputs(directory, fingerprint(model)["digest"], told, processes.num_processes)
         checkpoint = whole_checkpoint(directory / "checkpoints")
     adapter = {}
     try:
@@ -379,36 +340,6 @@ def rl(config: RLConfig) -> Path:
 def master_weights(whole: bool) -> dict[str, Any]:
     """How to load a model of which the `whole` trains: bfloat16 would round small steps away."""
     return {"dtype": torch.float32} if whole else {}
-
-
-def as_text(example: Example) -> str:
-    """What rewards may look at in an example; objects that are no plain data, by their type only."""
-    told = [example.id, example.answer, example.fields]
-    return json.dumps(told, default=lambda value: type(value).__name__)
-
-
-def same_inputs(directory: Path, model: Any, texts: Sequence[str], processes: int) -> None:
-    """Note what a stage began with, or check that it is still the same.
-
-    Args:
-        texts: the data, as text.
-        processes: how many share each step.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    told = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
-    found = {"model": fingerprint(model)["digest"], "data": told}
-    found["number of processes"] = str(processes)
-    path = directory / "inputs.json"
-    if not path.exists():
-        files.write_json(path, found)
-    elif (begun := files.read_json(path)) != found:
-        changed = " and ".join(key for key in found if begun.get(key) != found[key])
-        raise ConfigError(
-            f"{directory} was begun with another {changed} under the same name. Take another --run_dir or "
-            "--name, or delete the directory"
-        )
 
 
 def evaluate(config: EvalConfig) -> Path:

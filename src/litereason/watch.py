@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+from trl.trainer.utils import RepeatSampler
 
 from litereason.console import say
 from litereason.errors import DataError
@@ -168,3 +169,12 @@ class RunState(TrainerCallback, ExportableState):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if control.should_save:  # means since the last log are not in a checkpoint: log them first
             control.should_log = True
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's sampler, with an order that depends on seed and epoch only, so that a resumed run keeps it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch by the data loader."""
+        if self.shuffle:
+            self.generator.manual_seed((self.seed or 0) * 1_000_003 + epoch)

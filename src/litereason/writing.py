@@ -19,11 +19,12 @@ from rich.table import Table
 from litereason import checkpoints, files
 from litereason.console import say, spread
 from litereason.errors import ConfigError, DataError
+from litereason.fingerprint import fingerprint
 from litereason.generation import Completion
+from litereason.options import command, option
 from litereason.records import task_metric
-from litereason.run_dir import open_stage
+from litereason.run_dir import open_stage, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
-from litereason.stages import command, option, same_inputs
 from litereason.tasks import get_task
 from litereason.tasks.next_chapter import NextChapterTask, plan_of
 from litereason.text_metrics import text_metrics, words
@@ -172,7 +173,7 @@ def write_chapters(
     heads = [encode(tokenizer, text, tags_of(model)) for text in asked]
     names = [draft.item for draft in drafts]
     check_lengths(model, names, heads, config.rounds * config.max_new_tokens)
-    same_inputs(directory, model, asked, 1)
+    same_inputs(directory, fingerprint(model)["digest"], asked, 1)
 
     def record(_: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
         return [{"text": done.text, "truncated": done.truncated} for done in completions]

@@ -7,6 +7,7 @@ New tasks: one file, one line in `TASKS`, or a class of your own given as `path/
 import abc
 import collections
 import dataclasses
+import json
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,11 @@ class Example:
     text: str
     answer: str
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_text(self) -> str:
+        """What a reward may look at; of objects that are no plain data, the type only."""
+        told = [self.id, self.answer, self.fields]
+        return json.dumps(told, default=lambda value: type(value).__name__)
 
 
 class Task(abc.ABC):
