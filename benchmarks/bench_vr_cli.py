@@ -1,10 +1,10 @@
 """VR-CLI of 8 plans for one pair against that of one plan, SmolLM2-135M as the reference, float32.
 
-A pair as next-chapter prediction has them, as far as SmolLM2's context of 8,192 goes: 6,000 tokens of story
-information, plans of 128, the first 1,024 of the next chapter (`score_tokens`). Nothing is on disk: either
-side computes the information and the chapter without a plan once. What a plan's own part costs, plan and
-chapter, can be shared with nothing: the ratio holds for this shape and grows with the chapter's share. What
-is left out: sampling plans.
+Two shapes, with plans of 128 tokens: 2,000 tokens of story information and the first 512 of the next
+chapter (`score_tokens`), which a CPU can afford; and about as much as fits SmolLM2's context, 6,000 and
+1,024. Nothing is on disk: either side computes the information and the chapter without a plan once. A plan
+and the chapter after it can be shared with nothing: the ratio grows with their share. What is left out:
+sampling plans.
 """
 
 import tempfile
@@ -15,14 +15,13 @@ import torch
 from harness import interleaved, report_pairs, text_ids
 from litereason.likelihood import Passage, Reference
 
-INFORMATION, PLAN, CHAPTER, REPEATS = 6000, 128, 1024, 1
+PLAN, SHAPES = 128, ((2000, 512, 1), (6000, 1024, 1))  # information, chapter, measured pairs
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    reference = Reference("smollm2-135m", Path(tempfile.mkdtemp()))
-    ids = text_ids(reference.tokenizer, 10, INFORMATION + CHAPTER).tolist()
-    prompt, text = ids[0][:INFORMATION], ids[0][INFORMATION:]
+def measure(reference: Reference, information: int, chapter: int, repeats: int) -> None:
+    """One shape, as ids of the same prose."""
+    ids = text_ids(reference.tokenizer, 10, information + chapter).tolist()
+    prompt, text = ids[0][:information], ids[0][information:]
     plans = [row[:PLAN] for row in ids[1:9]]
 
     def score(count: int) -> list[float]:
@@ -30,9 +29,16 @@ def main() -> None:
         return reference.losses(prompt, passages)
 
     reference.losses(prompt[:64], [Passage(plans[0], text[:64])])  # loads the model
-    pairs = interleaved(lambda: score(8), lambda: score(1), REPEATS, warm_up=0)
-    name = f"VR-CLI of 8 plans, {INFORMATION} + {CHAPTER} tokens"
+    pairs = interleaved(lambda: score(8), lambda: score(1), repeats, warm_up=0)
+    name = f"VR-CLI of 8 plans, {information} + {chapter} tokens"
     report_pairs(name, "one plan", pairs, "<= 2.5")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    reference = Reference("smollm2-135m", Path(tempfile.mkdtemp()))
+    for shape in SHAPES:
+        measure(reference, *shape)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,8 @@ def test_prompts_name_everything_in_order(make):
         assert ("<implicit_thought>number" in prompt) == (mode == "latent")
         assert ("<citation>" in prompt) == (mode != "direct")
         assert "In summary:" in prompt
+        reminded = make(remind=True, previous_words=1).prompt(example, mode)
+        assert reminded.startswith(prompt) and "In summary:" in reminded[len(prompt) :]
         assert example.fields["next_chapter"] not in prompt
 
 

@@ -51,6 +51,11 @@ INSTRUCTIONS = {
     "latent": f"{ASK} {THINK} {SILENT} End with {PLAN}",
     "direct": f"{ASK} Answer at once, without any reasoning, with {PLAN}",
 }
+REMINDERS = {
+    "plain": f"Now reason, and end with {PLAN}",
+    "latent": f"Now reason, and end with {PLAN}",
+    "direct": f"Now write {PLAN}",
+}
 MARK = re.compile(r"(?i)\b(?:in summary[*_]{0,2}[:,]|detailed plan[*_]{0,2}:)[*_]{0,2}")
 THOUGHT = re.compile(r"<(\w+)>\s*[0-9]+\s*</\1>")
 TAG = re.compile(r"</?\w+>")
@@ -94,6 +99,7 @@ class NextChapterTask(Task):
             default: all.
         score_tokens: score the first tokens of a chapter only; default: all.
         plan_tokens: the reference reads so much of a plan at most.
+        remind: say again behind the header what to write, for models too small to remember it.
         seed: of the draw of other books' chapters and plans.
         cache: where likelihoods without a plan are kept; default: the user's cache directory.
 
@@ -111,6 +117,7 @@ class NextChapterTask(Task):
         previous_words: int | None = None,
         score_tokens: int | None = None,
         plan_tokens: int = 512,
+        remind: bool = False,
         seed: int = 0,
         cache: str | None = None,
     ) -> None:
@@ -125,7 +132,7 @@ class NextChapterTask(Task):
                 raise ConfigError(f"{name} is {bound}; expected at least 1")
         self.data, self.reference_name, self.score = data, reference, score
         self.previous_words, self.score_tokens = previous_words, score_tokens
-        self.plan_tokens, self.seed, self.cache = plan_tokens, seed, cache
+        self.plan_tokens, self.remind, self.seed, self.cache = plan_tokens, remind, seed, cache
         self._last: dict[tuple[str, str], dict[str, float]] = {}  # of the last batch, for metrics
 
     @functools.cached_property
@@ -157,8 +164,10 @@ class NextChapterTask(Task):
         return found
 
     def prompt(self, example: Example, mode: str = "plain") -> str:
+        start = INSTRUCTIONS[check_mode(mode)]
         header = f"## Header of the next chapter\n\n{example.fields['header']}"
-        return f"{INSTRUCTIONS[check_mode(mode)]}\n\n{self.information(example.fields)}{header}"
+        end = f"\n\n{REMINDERS[mode]}" if self.remind else ""
+        return f"{start}\n\n{self.information(example.fields)}{header}{end}"
 
     def sections(self, fields: dict[str, Any]) -> dict[str, str]:
         """What policy and reference both read of a pair, by field, in order."""
