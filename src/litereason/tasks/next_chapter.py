@@ -51,22 +51,22 @@ INSTRUCTIONS = {
     "latent": f"{ASK} {THINK} {SILENT} End with {PLAN}",
     "direct": f"{ASK} Answer at once, without any reasoning, with {PLAN}",
 }
-REMINDERS = {
-    "plain": f"Now reason, and end with {PLAN}",
-    "latent": f"Now reason, and end with {PLAN}",
-    "direct": f"Now write {PLAN}",
-}
 MARK = re.compile(r"(?i)\b(?:in summary[*_]{0,2}[:,]|detailed plan[*_]{0,2}:)[*_]{0,2}")
 THOUGHT = re.compile(r"<(\w+)>\s*[0-9]+\s*</\1>")
 TAG = re.compile(r"</?\w+>")
 
 
-def plan_of(completion: str) -> str | None:
-    """What follows the last "In summary:", "In summary," or "Detailed Plan:", without tags; or None."""
+def plan_of(completion: str, unmarked: bool = False) -> str | None:
+    """What follows the last "In summary:", "In summary," or "Detailed Plan:", without tags; or None.
+
+    Args:
+        unmarked: a completion without any of them is a plan as a whole.
+    """
     *_, last = [None, *MARK.finditer(completion)]
-    if last is None:
+    if last is None and not unmarked:
         return None
-    plan = TAG.sub("", THOUGHT.sub("", completion[last.end() :])).strip()
+    text = completion[last.end() :] if last else completion
+    plan = TAG.sub("", THOUGHT.sub("", text)).strip()
     return plan.removesuffix("**") or None  # the whole paragraph may be bold
 
 
@@ -99,7 +99,8 @@ class NextChapterTask(Task):
             default: all.
         score_tokens: score the first tokens of a chapter only; default: all.
         plan_tokens: the reference reads so much of a plan at most.
-        remind: say again behind the header what to write, for models too small to remember it.
+        unmarked: a completion without the mark of a plan is one as a whole: for models too small to write
+            the mark, in the mode `direct`.
         seed: of the draw of other books' chapters and plans.
         cache: where likelihoods without a plan are kept; default: the user's cache directory.
 
@@ -117,7 +118,7 @@ class NextChapterTask(Task):
         previous_words: int | None = None,
         score_tokens: int | None = None,
         plan_tokens: int = 512,
-        remind: bool = False,
+        unmarked: bool = False,
         seed: int = 0,
         cache: str | None = None,
     ) -> None:
@@ -132,7 +133,7 @@ class NextChapterTask(Task):
                 raise ConfigError(f"{name} is {bound}; expected at least 1")
         self.data, self.reference_name, self.score = data, reference, score
         self.previous_words, self.score_tokens = previous_words, score_tokens
-        self.plan_tokens, self.remind, self.seed, self.cache = plan_tokens, remind, seed, cache
+        self.plan_tokens, self.unmarked, self.seed, self.cache = plan_tokens, unmarked, seed, cache
         self._last: dict[tuple[str, str], dict[str, float]] = {}  # of the last batch, for metrics
 
     @functools.cached_property
@@ -166,8 +167,7 @@ class NextChapterTask(Task):
     def prompt(self, example: Example, mode: str = "plain") -> str:
         start = INSTRUCTIONS[check_mode(mode)]
         header = f"## Header of the next chapter\n\n{example.fields['header']}"
-        end = f"\n\n{REMINDERS[mode]}" if self.remind else ""
-        return f"{start}\n\n{self.information(example.fields)}{header}{end}"
+        return f"{start}\n\n{self.information(example.fields)}{header}"
 
     def sections(self, fields: dict[str, Any]) -> dict[str, str]:
         """What policy and reference both read of a pair, by field, in order."""
@@ -188,7 +188,7 @@ class NextChapterTask(Task):
     def rewards(
         self, examples: Sequence[Example], completions: Sequence[str]
     ) -> list[float | None]:
-        plans = [plan_of(completion) for completion in completions]
+        plans = [plan_of(completion, self.unmarked) for completion in completions]
         items = {example.id: example for example in examples}
         wanted: dict[str, dict[str, None]] = {name: {} for name in items}
         for example, plan in zip(examples, plans, strict=True):
@@ -206,7 +206,7 @@ class NextChapterTask(Task):
         ]
 
     def metrics(self, example: Example, completion: str) -> dict[str, float | None]:
-        plan = plan_of(completion)
+        plan = plan_of(completion, self.unmarked)
         if plan is None:
             return {"has_plan": 0.0, "improvement": None, "vr_cli": 0.0, self.score: 0.0}
         if (example.id, plan) not in self._last:
@@ -327,7 +327,8 @@ def compare_plans(
     own: dict[str, float] = {}
     plans: dict[str, str] = {}
     for record in records:
-        plan = plan_of("".join(text for kind, text in record["spans"] if kind != "latent"))
+        text = "".join(text for kind, text in record["spans"] if kind != "latent")
+        plan = plan_of(text, task.unmarked)
         if plan is not None and record["item"] in known and record["item"] not in plans:
             plans[record["item"]] = plan
             own[record["item"]] = record["metrics"]["improvement"]
