@@ -152,6 +152,7 @@ def test_plans_come_from_records_or_lines(tmp_path):
     ]
     path = files.write_jsonl(tmp_path / "records.jsonl", records)
     assert read_plans(path) == {("a", 0): "she goes.", ("a", 1): None}
+    assert read_plans(path, unmarked=True)["a", 1] == "So"
     lines = [{"id": "a", "plan": "x"}, {"id": "b", "plan": " "}, {"id": "a", "plan": "y"}]
     path = files.write_jsonl(tmp_path / "plans.jsonl", lines)
     assert read_plans(path) == {("a", 0): "x", ("b", 0): None, ("a", 1): "y"}

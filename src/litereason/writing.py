@@ -118,7 +118,7 @@ def write(config: WriteConfig) -> Path:
     task = get_task("next_chapter", config.task_options)
     assert isinstance(task, NextChapterTask)
     path = Path(config.plans or Path(config.run_dir) / "eval" / config.name / "records.jsonl")
-    pairs, plans = read_pairs(task), read_plans(path)
+    pairs, plans = read_pairs(task), read_plans(path, task.unmarked)
     plans = {key: plan for key, plan in plans.items() if key[1] < config.samples}
     if unknown := sorted({item for item, _ in plans} - {*pairs}):
         raise DataError(
@@ -227,10 +227,11 @@ def read_pairs(task: NextChapterTask) -> dict[str, dict[str, Any]]:
     return found
 
 
-def read_plans(path: Path) -> dict[tuple[str, int], str | None]:
+def read_plans(path: Path, unmarked: bool = False) -> dict[tuple[str, int], str | None]:
     """Plans by item and sample; None where a sample holds none.
 
-    A line is a record of an evaluation (`item`, `sample`, `spans`), or has `id` and `plan`.
+    A line is a record of an evaluation (`item`, `sample`, `spans`), or has `id` and `plan`. `unmarked` as
+    for the task.
 
     Raises:
         DataError: a line that is neither, or an item's sample that stands twice.
@@ -243,7 +244,7 @@ def read_plans(path: Path) -> dict[tuple[str, int], str | None]:
             key, plan = (row["id"], lines[row["id"]]), row["plan"].strip() or None
             lines[row["id"]] += 1
         elif isinstance(item, str) and type(sample) is int and text is not None:
-            key, plan = (item, sample), plan_of(text)
+            key, plan = (item, sample), plan_of(text, unmarked)
         else:
             raise DataError(
                 f"{path}, line {number}: expected a record of `litereason eval` (item, sample, spans), or "
