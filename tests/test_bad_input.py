@@ -432,6 +432,9 @@ def test_latent_settings_are_checked():
         ("length_penalty_weight", -1.0, "0 or more"),
         ("scale_rewards", "maybe", "one of group"),
         ("num_iterations", 0, "at least 1"),
+        ("max_steps", 0, "at least 1, or -1"),
+        ("importance_sampling_level", "foo", "one of token"),
+        ("length_penalty_span", 4096, "every completion would pay"),
         ("gradient_accumulation_steps", 0, "at least 1"),
         ("generation_kwargs", {"num_beams": 2}, "sampled, one at a time"),
         ("generation_kwargs", {"do_sample": False}, "sampled, one at a time"),
@@ -441,4 +444,16 @@ def test_rl_settings_out_of_range(tmp_path, option, value, expected):
     from litereason.rl_config import LatentGRPOConfig
 
     with pytest.raises(ConfigError, match=expected):
-        LatentGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **{option: value})
+        LatentGRPOConfig(
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, length_penalty="overlong",
+            **{option: value},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "kept"), [("no", "none"), (False, "none"), ("True", "group")])
+def test_scale_rewards_as_true_or_false(tmp_path, given, kept):
+    """YAML reads `no` for false; TRL takes both."""
+    from litereason.rl_config import LatentGRPOConfig
+
+    args = LatentGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, scale_rewards=given)
+    assert args.scale_rewards == kept

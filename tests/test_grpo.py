@@ -1,6 +1,7 @@
 """Stage 3 on the tiny model: what TRL is asked, what it computes, what it must not touch."""
 
 import inspect
+import json
 import re
 
 import pytest
@@ -355,7 +356,9 @@ class Unscorable(StoriesTask):
 def test_what_cannot_be_scored_has_no_advantage(make_trainer):
     """Mean and deviation are those of the scorable three: 2/3 and 0.5774."""
     Unscorable.calls = 0
-    trainer = make_trainer(task=Unscorable(), max_steps=1, length_penalty="overlong")
+    trainer = make_trainer(
+        task=Unscorable(), max_steps=1, length_penalty="overlong", length_penalty_span=8
+    )
     seen = []
     inner = trainer._compute_loss
     trainer._compute_loss = lambda model, inputs: seen.append(inputs) or inner(model, inputs)
@@ -503,6 +506,43 @@ def test_the_refresh_keeps_to_the_bound_on_a_thought(make_trainer, alternating, 
             trainer.model, trainer.processing_class, trajectories, (1.0,), 1e-2, 1, bound
         )
         assert {row["input_ids"].count(trainer.latent_id) for row in seen} == {slots}
+
+
+def test_a_refresh_in_training_has_the_bound_and_the_rate(make_trainer, alternating, monkeypatch):
+    from litereason import refresh, watch
+
+    given = []
+    inner = watch.refresh_projector
+    monkeypatch.setattr(
+        watch, "refresh_projector", lambda *args: given.append(args[-1]) or inner(*args)
+    )
+    monkeypatch.setattr(refresh, "rate", lambda step, steps: 0.0)
+    trainer = make_trainer(task=alternating, max_latent_steps=3)
+    projector = [p.detach().clone() for p in trainer.model.latent_projector.parameters()]
+    trainer.train()
+    assert given and set(given) == {3}
+    after = trainer.model.latent_projector.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(projector, after, strict=True)), "a rate of 0"
+
+
+def test_steps_that_cannot_be_scored_are_told(make_trainer, alternating, tmp_path, capsys):
+    """Neither a reward nor its spread has a value when a judge is down: None in TRL's log."""
+    from litereason.trainers import use_our_callbacks
+
+    class Down(Alternating):
+        name = "down"
+
+        def reward(self, example, completion):
+            value = super().reward(example, completion)
+            return value if type(self).calls in (9, 17) else None  # one of step 2, one of step 3
+
+    trainer = make_trainer(task=Down(), max_steps=3, refresh="off")
+    use_our_callbacks(trainer, "rl", tmp_path / "metrics.jsonl")
+    trainer.train()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step 1: 100% unscorable" in said or "100% unscorable" in said
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert "reward" not in rows[0] and rows[0]["unscorable"] == 1 and "reward" in rows[1]
 
 
 def test_rate_of_a_refresh():

@@ -119,7 +119,7 @@ def test_a_checkpoint_is_whole_or_absent(setting):
     assert metrics(run / "rl" / "litereason") == metrics(home / "whole" / "rl" / "litereason")
 
 
-@pytest.mark.parametrize("changed", ["model", "data", "number of processes"])
+@pytest.mark.parametrize("changed", ["model", "data, task or reward file", "number of processes"])
 def test_resuming_with_other_inputs_is_refused(setting, capsys, changed):
     home, words = setting
     run = home / f"other-{changed}"

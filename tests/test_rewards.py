@@ -1,13 +1,15 @@
 """Length penalties against hand-computed values; faulty reward functions."""
 
+import asyncio
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from litereason.errors import ConfigError, RewardError
-from litereason.rewards import checked, length_penalty, task_reward
+from litereason.rewards import checked, length_penalty, reward_functions, task_reward
 from litereason.tasks.base import scores
 from litereason.tasks.stories import StoriesTask
 
@@ -63,6 +65,7 @@ def examples():
         (lambda **_: [1.0, NAN], "returned nan for example 'train-0-0'"),
         (lambda **_: ["good", 1.0], "returned 'good' for example 'train-0-2'"),
         (lambda **_: 3, "raised TypeError"),
+        (lambda **_: {"a": 1.0, "b": 0.0}, "it returned a dict; expected a list"),
     ],
 )
 def test_a_faulty_function_is_an_error_that_says_where(function, message):
@@ -91,6 +94,41 @@ def test_coroutines_tensors_and_arrays_are_taken():
     for function in (later, lambda completions, **_: np.array([len(c) for c in completions])):
         reward = checked(function, examples())
         assert reward(example_index=[0, 1], completions=["abc", ""]) == [3.0, 0.0]
+
+
+def test_a_coroutine_is_taken_inside_a_running_loop():
+    """As in a notebook; and sessions that a reward keeps see one loop."""
+    seen = []
+
+    async def later(completions, **kwargs):
+        seen.append(asyncio.get_running_loop())
+        return [1.0 for _ in completions]
+
+    async def main():
+        reward = checked(later, examples())
+        return [reward(example_index=[0], completions=["a"]) for _ in range(2)]
+
+    assert asyncio.run(main()) == [[1.0], [1.0]]
+    assert seen[0] is seen[1]
+
+
+def test_weights_are_as_many_as_functions():
+    args = SimpleNamespace(length_penalty="correct_only", reward_weights=[1.0, 2.0, 3.0])
+    with pytest.raises(ConfigError, match=r"for the rewards \['reward', 'more'\]"):
+        reward_functions(StoriesTask(), examples(), str, args, [named("more")])
+    args = SimpleNamespace(
+        length_penalty="correct_only", reward_weights=[1.0, 2.0], length_penalty_weight=0.5
+    )
+    functions = reward_functions(StoriesTask(), examples(), str, args, [named("more")])
+    assert len(functions) == 3 and args.reward_weights == [1.0, 2.0, 0.5]
+
+
+def named(name):
+    def function(completions, **kwargs):
+        return [0.0] * len(completions)
+
+    function.__name__ = name
+    return function
 
 
 def test_a_task_may_score_a_batch_at_once():

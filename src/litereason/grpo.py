@@ -107,7 +107,7 @@ class LatentGRPOTrainer(GRPOTrainer):
             "FSDP" if self.is_fsdp_enabled else "DEEPSPEED" if self.is_deepspeed_enabled else "NO"
         )
         args.beta = self.beta = beta
-        thinks = self.latent and args.max_thoughts != 0
+        self.thinks = thinks = self.latent and args.max_thoughts != 0
         check_launch(args, kind, self.sharded, thinks, reference is None)
         if self.latent:  # TRL's PEFT wrapping may have chosen otherwise
             projector_of(self.model).requires_grad_(args.refresh == "joint")

@@ -5,9 +5,11 @@ that cannot be scored is `None`, never 0: it gets no advantage and does not move
 """
 
 import asyncio
+import functools
 import inspect
 import math
 import numbers
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -49,7 +51,9 @@ def checked(
         try:
             given = function(examples=chosen, **kwargs)
             if inspect.isawaitable(given):  # TRL takes coroutines as well
-                given = asyncio.run(_awaited(given))
+                given = asyncio.run_coroutine_threadsafe(_awaited(given), _loop()).result()
+            if isinstance(given, (dict, str)):
+                raise TypeError(f"it returned a {type(given).__name__}; expected a list")
             values = [value.item() if hasattr(value, "item") else value for value in given]
         except Exception as error:
             ids = sorted({example.id for example in chosen})
@@ -75,6 +79,14 @@ def checked(
 
     reward.__name__ = name
     return reward
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One loop in a thread of its own: callers may have one that runs, and sessions outlive a batch."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
@@ -130,7 +142,7 @@ def reward_functions(
         args: a `LatentGRPOConfig`; the weight of a length penalty is added to its `reward_weights`.
 
     Raises:
-        ConfigError: two functions have one name.
+        ConfigError: two functions have one name, or weights that are not as many as functions.
     """
     functions: list[Any] = [task_reward(task, examples, text_of)]
     functions += [checked(function, examples) for function in more]
@@ -139,6 +151,11 @@ def reward_functions(
         raise ConfigError(
             f"reward functions are called {names[1:]}; expected names of their own, other than "
             "'reward' and 'length'"
+        )
+    if args.reward_weights is not None and len(args.reward_weights) != len(functions):
+        raise ConfigError(
+            f"reward_weights are {args.reward_weights} for the rewards {names}; expected one each, as "
+            "--reward_weights '[1.0, 0.5]'"
         )
     if args.length_penalty != "none":
         functions.append(length)

@@ -18,7 +18,8 @@ CHOICES = {
     "length_penalty": LENGTH_PENALTIES,
     # TRL finds a wrong one of these only after its first rollout.
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
-    "scale_rewards": ("group", "batch", "none", True, False),
+    "scale_rewards": ("group", "batch", "none"),
+    "importance_sampling_level": ("token", "sequence"),
 }
 AT_LEAST_1 = "at least 1"
 NOT_BELOW_0 = "0 or more"
@@ -34,11 +35,16 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         (
             *("max_thoughts", "length_penalty_weight", "learning_rate", "refresh_learning_rate"),
-            *("beta", "epsilon", "seed", "top_k"),
+            *("beta", "epsilon", "epsilon_high", "seed", "top_k", "max_grad_norm"),
         ),
         (NOT_BELOW_0, lambda value: value >= 0),
     ),
+    "max_steps": ("at least 1, or -1 for all epochs", lambda value: value == -1 or value >= 1),
+    "num_train_epochs": ("above 0", lambda value: value > 0),
     "temperature": ("above 0", lambda value: value > 0),
+    "repetition_penalty": ("above 0", lambda value: value > 0),
+    "min_p": ("from 0 to 1", lambda value: 0 <= value <= 1),
+    "top_entropy_quantile": ("from 0 to 1", lambda value: 0 <= value <= 1),
     "top_p": ("above 0, at most 1", lambda value: 0 < value <= 1),
     "refresh_share": ("above 0, at most 1", lambda value: 0 < value <= 1),
     "refresh_shares": (
@@ -100,6 +106,9 @@ class LatentGRPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         refuse_checkpointing(self.gradient_checkpointing or self.activation_checkpointing)
+        # TRL takes true and false as well, which a command line tells as words.
+        words = {"true": "group", "yes": "group", "false": "none", "no": "none"}
+        self.scale_rewards = words.get(str(self.scale_rewards).lower(), self.scale_rewards)
         self._check_choices()
         for name in ("use_vllm", "use_liger_kernel", "use_transformers_continuous_batching"):
             if getattr(self, name, False):
@@ -126,6 +135,12 @@ class LatentGRPOConfig(GRPOConfig):
             if value is not None and not fits(value):
                 raise ConfigError(f"{name} is {value}; expected {wanted}")
         more: Any = self.generation_kwargs or {}
+        longest = self.max_completion_length or 0
+        if self.length_penalty == "overlong" and self.length_penalty_span > longest:
+            raise ConfigError(
+                f"length_penalty_span is {self.length_penalty_span} and max_completion_length {longest}: "
+                "every completion would pay. Set a span below the longest completion"
+            )
         for name, value in more.items():
             if {"num_beams": value != 1, "do_sample": not value}.get(name):
                 raise ConfigError(

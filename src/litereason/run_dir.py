@@ -15,6 +15,7 @@ from litereason.errors import ConfigError
 
 # Where we are (a run that was moved is the same run), and how a stage runs, not what comes out.
 NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
+FILES = "data, task or reward file"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
@@ -104,7 +105,7 @@ def same_inputs(directory: Path, model: str, texts: Sequence[str], processes: in
         ConfigError: they are not.
     """
     told = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
-    found = {"model": model, "data": told}
+    found = {"model": model, FILES: told}
     found["number of processes"] = str(processes)
     path = directory / "inputs.json"
     if not path.exists():

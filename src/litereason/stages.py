@@ -300,7 +300,7 @@ def rl(config: RLConfig) -> Path:
     if processes.is_main_process:
         config.warn_unaudited(examples)
     settings = trainer_settings(LatentGRPOConfig, directory, config)
-    rewards = [from_file(place) for place in config.rewards]
+    rewards = [reward_function(place) for place in config.rewards]
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(config.mode == "latent", **master_weights(not config.lora))
     if config.mode != "latent":
@@ -335,6 +335,17 @@ def rl(config: RLConfig) -> Path:
         finish(accelerator.unwrap_model(trainer.model), tokenizer, directory, **gathered)
     processes.wait_for_everyone()
     return directory / "model"
+
+
+def reward_function(place: str) -> Any:
+    """The function that `path/to/file.py:name` names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if not callable(found := from_file(place)):
+        raise ConfigError(f"--rewards {place} is {found!r}; expected a function")
+    return found
 
 
 def master_weights(whole: bool) -> dict[str, Any]:

@@ -87,8 +87,8 @@ LINES = 20  # lines with all figures of RL, over a run
 class RichProgress(TrainerCallback):
     """A bar over optimiser steps with the newest figures beside it, and now and then a line with all."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, latent: bool) -> None:
+        self.title, self.latent = title, latent
         self.said = 0  # the step of the last line
         self.bar = progress()
         self.task: Any = None
@@ -106,42 +106,47 @@ class RichProgress(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        shown = {METRICS[k]: v for k, v in (logs or {}).items() if k in METRICS}
+        shown = {METRICS[k]: v for k, v in (logs or {}).items() if k in METRICS and v is not None}
         short = {"reward": "reward", "discrete_tokens": "tokens", "trigger_rate": "thoughts"}
-        short = short if "reward" in shown else {"loss": "loss"}
+        short = short if "discrete_tokens" in shown else {"loss": "loss"}
         note = " ".join(f"{text} {float(shown[k]):.3g}" for k, text in short.items() if k in shown)
         if note:
             self.bar.update(self.task, note=note)
         due = state.global_step - self.said >= state.max_steps / LINES
-        if state.is_world_process_zero and "reward" in shown and due:
+        if state.is_world_process_zero and "discrete_tokens" in shown and due:
             self.said = state.global_step
-            say(f"{self.title}, step {state.global_step}: {rl_line(shown)}")
+            say(f"{self.title}, step {state.global_step}: {rl_line(shown, self.latent)}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.stop()
 
 
-def rl_line(figures: dict[str, Any]) -> str:
-    """The figures of an RL step in words; names as in `METRICS`."""
-    words = [f"reward {figures['reward']:.3g} ± {figures['reward_std']:.3g}"]
-    words.append(f"{figures['no_signal']:.0%} of groups without signal")
-    words.append(f"{figures['discrete_tokens']:.1f} discrete tokens")
-    if figures.get("thoughts"):
-        words.append(
-            f"thoughts in {figures['trigger_rate']:.0%} ({figures['thoughts']:.1f} a completion, "
-            f"{figures['steps_per_thought']:.1f} steps each)"
-        )
-    words.append(f"entropy {figures['entropy']:.3f}")
-    if figures["non_finite_steps"]:
-        words.append(f"{figures['non_finite_steps']:.0f} steps skipped, not finite")
-    return ", ".join(words)
+def rl_line(figures: dict[str, Any], latent: bool) -> str:
+    """The figures of an RL step in words; names as in `METRICS`, those that have no value left out."""
+    words = {
+        "reward": "reward {:.3g}",
+        "reward_std": "± {:.3g}",
+        "no_signal": "{:.0%} of groups without signal",
+        "unscorable": "{:.0%} unscorable",
+        "discrete_tokens": "{:.1f} discrete tokens",
+        "trigger_rate": "thoughts in {:.0%}",
+        "thoughts": "{:.1f} thoughts a completion",
+        "steps_per_thought": "{:.1f} steps a thought",
+        "entropy": "entropy {:.3f}",
+        "non_finite_steps": "{:.0f} steps skipped, not finite",
+    }
+    if not latent:
+        words = {k: v for k, v in words.items() if "thought" not in v}
+    silent = [k for k in ("unscorable", "non_finite_steps") if not figures.get(k)]
+    told = [v.format(figures[k]) for k, v in words.items() if k in figures and k not in silent]
+    return ", ".join(told).replace(", ±", " ±")
 
 
 def use_our_callbacks(trainer: Any, title: str, metrics: Path) -> None:
     """Replace the default printing by a rich bar and the metrics file."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(RichProgress(title))
+    trainer.add_callback(RichProgress(title, getattr(trainer, "thinks", False)))
     trainer.add_callback(MetricsFile(metrics))
 
 

@@ -130,6 +130,11 @@ class ProjectorRefresh(TrainerCallback):
         metrics["latent/refresh_loss_after"].append(done.after)
         metrics["latent/refresh_rows"].append(float(done.rows))
         trainer.skipped_steps += done.skipped
+        if state.is_world_process_zero:
+            say(
+                f"step {state.global_step}: the projector is refreshed on {done.rows} rows: loss "
+                f"{done.before:.3f} to {done.after:.3f} nats a token"
+            )
 
 
 class RunState(TrainerCallback, ExportableState):

@@ -15,8 +15,10 @@ def from_file(place: str) -> Any:
         ConfigError: no such file or name, or the file cannot be imported.
     """
     path, _, name = place.rpartition(":")
+    if not path:
+        raise ConfigError(f"{place!r} names no class or function; expected path/to/file.py:name")
     if not Path(path).is_file():
-        raise ConfigError(f"no such file: {path or place}; expected path/to/file.py:name")
+        raise ConfigError(f"no such file: {path}; expected path/to/file.py:name")
     spec = importlib.util.spec_from_file_location(f"litereason_file_{Path(path).stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
