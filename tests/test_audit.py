@@ -273,11 +273,11 @@ def test_a_stage_warns_until_its_examples_are_audited(tmp_path, capsys):
     """The command that the warning names makes it go away."""
     settings = EvalConfig(
         model="any",
-        task_options={"events": 6},
-        limit=30,
+        task_options={"events": 6, "size": 60},
+        limit=10,
         run_dir=str(tmp_path / "a run"),
     )
-    examples = get_task("stories", {"events": 6}).examples("test", 30)
+    examples = get_task("stories", {"events": 6, "size": 60}).examples("test")
     settings.warn_unaudited(examples)
     told = " ".join(capsys.readouterr().err.split())
     assert told.startswith("warning: this data was never audited")
@@ -286,6 +286,26 @@ def test_a_stage_warns_until_its_examples_are_audited(tmp_path, capsys):
     settings.warn_unaudited(examples[:20])
     assert capsys.readouterr().err == "", "a part of what was audited was audited"
     assert warning(tmp_path / "a run", get_task("stories").examples("test", 30))
+
+
+def test_an_audit_of_too_few_items_is_none(tmp_path):
+    options = ["--task", "stories", "--task_options.size", 10, "--split", "test"]
+    assert run("audit", *options, "--run_dir", tmp_path) == 0
+    text, again = warning(tmp_path, get_task("stories", {"size": 10}).examples("test"))
+    assert "concluded nothing" in text and again
+
+
+def test_a_recipe_s_data_are_what_is_audited(tmp_path, capsys):
+    rows = [
+        {"prompt": one.text, "answer": one.label}
+        for one in items(60, planted(lambda text: text + " THE END"))
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data: {path}\nrun_dir: {tmp_path / 'run'}\n")
+    assert run("audit", "--config", recipe) == 1
+    assert "THE END" in capsys.readouterr().out
+    assert run("audit", "--data", path, "--run_dir", tmp_path / "other") == 1
 
 
 def test_a_stage_warns_of_a_leak(tmp_path):

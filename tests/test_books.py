@@ -195,6 +195,24 @@ def test_gutenberg_s_head_and_foot_notes_and_prefaces_are_left_out(tmp_path):
     assert found.apart == [("PREFACE", 128), ("FOOTNOTES", 128)]
 
 
+def test_gutenberg_s_head_and_licence_in_an_epub_are_no_chapters(tmp_path):
+    body = f"<p>{BODY}</p>"
+    head = "<h2>The Project Gutenberg eBook of X</h2><p>free of charge</p>"
+    start = "<p>*** START OF THE PROJECT GUTENBERG EBOOK X ***</p>"
+    end = "<p>*** END OF THE PROJECT GUTENBERG EBOOK X ***</p><h2>THE FULL LICENSE</h2>"
+    told = "".join(f"<h2>Chapter {n}</h2>{body}" for n in (1, 2, 3))
+    path = tmp_path / "pg.epub"
+    path.write_bytes(epub({"a.xhtml": head + start, "b.xhtml": told, "c.xhtml": end + body}))
+    (found,) = read_file(path)
+    assert [c.number for c in found.chapters] == [1, 2, 3]
+    assert "END OF" not in found.chapters[-1].text
+
+
+def test_a_document_of_no_encoding_is_named():
+    with pytest.raises(DataError, match="names the encoding 'x-foo'"):
+        lines_of(b'<?xml version="1.0" encoding="x-foo"?><html><body><p>Hi<br></p></body></html>')
+
+
 def test_gaps_and_repeats_are_told(tmp_path):
     found = novel(
         tmp_path, marked(["Chapter 1", "Chapter 2", "Chapter 4", "Chapter 4", "Chapter 5"])

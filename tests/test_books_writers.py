@@ -117,6 +117,7 @@ def test_answers_are_tidied():
     assert tidy("<think>hm\nyes</think>\n The end \n came. ", False) == "The end came."
     assert tidy("He went. She said “No.” Then he", True) == "He went. She said “No.”"
     assert tidy("He went on and on", True) == "He went on and on"
+    assert tidy("Half a \ud83d is none", False) == "Half a ? is none"
     loop = "and the March Hare was having a great deal of fun, "
     assert tidy(f"They had tea. It was late, {loop * 9}", True) == "They had tea."
     assert tidy(loop * 3, False) == loop.strip()
@@ -176,11 +177,14 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(1.5)
         elif step == "drop":
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif step == "gzip":
+            self._send(200, b"no gzip", {"Content-Encoding": "gzip"})
         elif step.isdigit():
             self._send(int(step), b"busy", {"Retry-After": "0"} if step == "429" else {})
         else:
             empty = {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}
             texts = {"html": b"<html>", "list": b"[]", "empty": json.dumps(empty).encode()}
+            texts["deep"] = b"[" * 100_000
             self._send(200, texts.get(step, json.dumps(good).encode()), {})
 
     def _send(self, status, data, headers):
@@ -208,6 +212,9 @@ def test_an_endpoint_that_fails_in_passing_is_asked_again(server):
     writer = writer_of(server, batch_size=1)
     assert dict(writer.write([Request("a", "mark1", 9)])) == {0: "It is all about mark1 here."}
     assert (writer.retries, len(server.asked)) == (6, 7)
+    server.script = ["gzip", "deep"]
+    assert dict(writer.write([Request("b", "mark2", 9)])) == {0: "It is all about mark2 here."}
+    assert writer.retries == 8
 
 
 @pytest.mark.timeout(60)

@@ -141,3 +141,12 @@ def test_read_json_names_the_line(tmp_path):
     path.write_text('{\n"a": 1,\n}')
     with pytest.raises(DataError, match=r"a\.json, line 3: not JSON"):
         files.read_json(path)
+
+
+def test_a_damaged_line_of_a_record_is_named(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b'{"a": 1}\n\0\0\0\n{"a": 2}\n')
+    with pytest.raises(DataError, match=r"answers.jsonl, line 2: damaged .* Delete the line"):
+        files.finished_lines(path)
+    path.write_bytes(b'{"a": 1}\n{"a":')
+    assert files.finished_lines(path) == [{"a": 1}] and path.read_bytes() == b'{"a": 1}\n'

@@ -179,6 +179,8 @@ def test_flawed_fictions_judges_what_is_quoted(tmp_path):
     assert figures(flaw, "- Bero clapped BOTH hands", "lost his left hand") == [1, 1, 1]
     two = "Bero clapped both hands. They ate."  # two sentences on a line: one of them is not gold
     assert figures(flaw, two, "Old Bero lost his left hand in the war.") == [1, 1, 0]
+    assert figures(flaw, "1. Bero clapped both hands.", "(1) lost his left hand") == [1, 1, 1]
+    assert figures(flaw, "<li>Bero clapped both hands.</li>", "2) left hand") == [1, 1, 1]
     assert figures(flaw, "They ate.", "lost his left hand") == [0, 0, 0]
     assert figures(flaw, "Bero", "lost his left hand") == [1, 1, 0]
     assert figures(flaw, "Bero clapped both hands", "left hand", box="No") == [0, 0, 0]

@@ -217,17 +217,30 @@ def _run(name: str, words: list[str]) -> int:
         given[POSITIONAL[name]] = first if len(first) > 1 else first[0]
     recipe = given.pop("config", None)
     values = read_recipe(recipe, name) if recipe else {}
-    if recipe:  # one recipe serves all stages: shared keys that this one lacks are not its business
+    if recipe:
+        values = _data_of_task(values, stage)
+        # one recipe serves all stages: shared keys that this one lacks are not its business
         values = {k: v for k, v in values.items() if k not in _SHARED or _has(stage, k)}
-    for key, value in given.items():
+    for key, value in _data_of_task(given, stage).items():
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             value = values[key] | value
         values[key] = value
+    if "data" in values.get("task_options", {}) and _has(stage, "task"):
+        values.setdefault("task", "jsonl")
     status = function(build(stage, values, trainer))
     return status if type(status) is int else 0  # of audit
 
 
 _SHARED = ("model", "task", "task_options", "data", "reward", "run_dir", "seed", "name")
+
+
+def _data_of_task(values: dict[str, Any], stage: type) -> dict[str, Any]:
+    """`data` and `reward` as options of the task, for stages that know them by that name only."""
+    told = {k: values[k] for k in ("data", "reward") if k in values and not _has(stage, k)}
+    if not told or not _has(stage, "task_options"):
+        return values
+    left = {k: v for k, v in values.items() if k not in told}
+    return left | {"task_options": values.get("task_options", {}) | told}
 
 
 def _has(stage: type, name: str) -> bool:

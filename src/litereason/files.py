@@ -114,7 +114,15 @@ def finished_lines(path: str | Path) -> list[dict[str, Any]]:
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         source.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode().split("\n") if line]
+    rows = []
+    for number, line in enumerate(whole.split(b"\n"), 1):
+        try:
+            rows += [json.loads(line)] if line else []
+        except ValueError as error:
+            raise DataError(
+                f"{source}, line {number}: damaged ({error}). Delete the line; what it held is made again"
+            ) from error
+    return rows
 
 
 def read_json(path: str | Path) -> Any:

@@ -101,9 +101,10 @@ class StageConfig(ModelOnTask):
     def warn_unaudited(self, examples: Sequence[Example]) -> None:
         """Say in a line if no audit in the run directory saw these examples, or one found a leak."""
         if found := warning(Path(self.run_dir), examples):
+            text, again = found
             shared = {"task": self.task, "task_options": self.task_options, "split": self.split}
-            told = AuditConfig(limit=self.limit, run_dir=self.run_dir, **shared)
-            say(f"warning: {found}. Run: {command('audit', told)}")
+            told = command("audit", AuditConfig(run_dir=self.run_dir, **shared))
+            say(f"warning: {text}" + (f". Run: {told}" if again else ""))
 
 
 @dataclasses.dataclass(kw_only=True)

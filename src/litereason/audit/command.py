@@ -103,7 +103,7 @@ def show(result: dict[str, Any], out: Console) -> None:
     out.print(f"{mark}:", style=style, end=" ")
     out.print(result["verdict"], markup=False, soft_wrap=True)
     splits = ", ".join(f"{name} {size}" for name, size in result["splits"].items())
-    labels = ", ".join(f"{name!r} {size}" for name, size in result["labels"].items())
+    labels = ", ".join(f"{name!r:.40} {size}" for name, size in result["labels"].items())
     more = result["different_labels"] - len(result["labels"])
     labels += f" and {more} more" if more > 0 else ""
     out.print(f"\n{result['items']} items ({splits}); labels: {labels}", markup=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from litereason import files
+from litereason.audit.examine import LEAST
 from litereason.audit.items import Item, digests
 from litereason.tasks.base import Example
 
@@ -17,13 +18,21 @@ def save(directory: Path, result: dict[str, Any], items: Sequence[Item]) -> Path
     return directory / "audit.json"
 
 
-def warning(run_dir: Path, examples: Sequence[Example]) -> str | None:
-    """What to warn of before these examples are judged: never audited in this run, or a leak."""
+def warning(run_dir: Path, examples: Sequence[Example]) -> tuple[str, bool] | None:
+    """What to warn of before these examples are judged, and whether an audit is to be made.
+
+    That they were never audited in this run directory, with too few others to conclude anything, or that
+    their audit found a leak.
+    """
     wanted = set(digests(examples))
-    seen = False
+    seen, told = False, "this data was never audited for label leaks and near-duplicates"
     for path in sorted((run_dir / "audit").glob("[!.]*/audit.json")):
         if wanted <= set((path.parent / "items.txt").read_text("utf-8").split()):
-            seen = True
-            if (found := files.read_json(path))["leak"]:
-                return f"the audit of this data found a leak ({path}): {found['verdict']}"
-    return None if seen else "this data was never audited for label leaks and near-duplicates"
+            found = files.read_json(path)
+            if found["leak"]:
+                return f"the audit of this data found a leak ({path}): {found['verdict']}", False
+            if found["search"] is None and found["groups"] < LEAST:
+                told = f"the audit of this data concluded nothing ({path}): {found['verdict']}"
+            else:
+                seen = True
+    return None if seen else (told, True)

@@ -163,7 +163,7 @@ class EndpointWriter:
         }
         try:
             answer = client.post(self.url, json=body)
-        except self.httpx.TransportError as error:
+        except self.httpx.RequestError as error:
             what = str(error) or type(error).__name__
             if isinstance(error, self.httpx.TimeoutException):
                 what = f"no answer within {self.timeout:g} s"
@@ -182,7 +182,7 @@ class EndpointWriter:
         try:
             choice = answer.json()["choices"][0]
             text, why = choice["message"]["content"], choice.get("finish_reason")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise PassingError(f"an answer that is no chat completion ({said!r})") from error
         written = tidy(text, why == "length") if isinstance(text, str) else ""
         if not written:

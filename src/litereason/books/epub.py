@@ -3,6 +3,7 @@
 What is left out: styles, pictures, notes marks, and files with DRM, which are refused by name.
 """
 
+import codecs
 import html
 import io
 import posixpath
@@ -204,6 +205,10 @@ def _xml(data: bytes, etree: Any) -> Any:
     except etree.XMLSyntaxError:
         start = re.search(rb"encoding=[\"']([\w.-]+)|charset=[\"']?([\w.-]+)", data[:1000])
         encoding = (start[1] or start[2]).decode() if start else "utf-8"
+        try:
+            codecs.lookup(encoding)
+        except LookupError as error:
+            raise DataError(f"a document names the encoding {encoding!r}, which is none") from error
         root = etree.fromstring(text, etree.HTMLParser(encoding=encoding, no_network=True))
         if root is None:
             raise

@@ -124,6 +124,7 @@ def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]
     if data[:2] == b"PK" or path.suffix.lower() == ".epub":
         epub = read_epub(data, path.name)
         title, author, lines, titles = epub
+        lines = _without_gutenberg(lines)
         how = "EPUB"
     else:
         text, encoding = decode(data, path.name)
@@ -225,6 +226,14 @@ def _from_text(text: str) -> tuple[str, str, list[Line]]:
     return title, author, lines
 
 
+def _without_gutenberg(lines: list[Line]) -> list[Line]:
+    """The lines between Project Gutenberg's head and foot, where there are any."""
+    texts = [line.text.strip() for line in lines]
+    start = next((k + 1 for k, text in enumerate(texts) if _START.match(text)), 0)
+    end = next((k for k in range(start, len(texts)) if _END.match(texts[k])), len(texts))
+    return lines[start:end]
+
+
 def _field(head: str, name: str) -> str:
     found = re.search(rf"^{name}:[ \t]*(.+)$", head, re.M)
     return found[1].strip() if found else ""
@@ -253,7 +262,7 @@ def _from_rows(path: Path) -> list[Novel]:
             if given not in (None, index):
                 wrong.append(f"chapter_no {given} stands at place {index}")
             part = row.get("part", "")
-            text = row["text"].strip()
+            text = row["text"].encode("utf-8", "replace").decode().strip()
             chapters.append(
                 Chapter(index, part, kind, given if number is None else number, name, text)
             )

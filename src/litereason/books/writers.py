@@ -64,6 +64,7 @@ def tidy(text: str, truncated: bool) -> str:
     Small models fall into loops: an answer ends where `CIRCLE` words come again. One that was cut there, or
     that stopped for length (`truncated`), ends with its last whole sentence, if it has one.
     """
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate cannot be written
     words = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.S).split()
     seen: dict[tuple[str, ...], int] = {}
     for k in range(len(words) - CIRCLE + 1):

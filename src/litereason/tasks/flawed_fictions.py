@@ -31,6 +31,7 @@ QUOTE = (
 BOXED = r"\boxed{Yes} if there is an error, or \boxed{No} if there is none"
 GOLD = {"error_lines": "cont_error_lines", "contradicted_lines": "contradicted_lines"}
 LABELS = {"yes": "Yes", "no": "No", 1: "Yes", 0: "No"}
+NUMBERED = re.compile(r"^\(?\d{1,3}[.):]\s+")  # of a list of quotes
 # What ends a raw story: dashes of any kind, with or without a break before them.
 TRAILING_DASHES = re.compile(r"[\s\-–—_]+$")
 
@@ -88,7 +89,8 @@ class FlawedFictionsTask(PlotHoleTask):
         return sentences(example.text)
 
     def quotes(self, example: Example, completion: str, tag: str) -> list[str]:
-        return sentences("\n".join(quoted_lines(completion, tag)))
+        lines = (NUMBERED.sub("", clean(line)) for line in quoted_lines(completion, tag))
+        return sentences("\n".join(lines))
 
     def metrics(self, example: Example, completion: str) -> dict[str, float | None]:
         if example.fields[QUOTED[0]] is None:  # spares the split into sentences
