@@ -1,10 +1,10 @@
 """VR-CLI of 8 plans for one pair against that of one plan, SmolLM2-135M as the reference, float32.
 
 Three shapes, with plans of 128 tokens: 2,000 tokens of story information and the first 512 of the next
-chapter (`score_tokens`), which a CPU can afford; and about as much as fits SmolLM2's context, 6,000 with 512
-and 1,024. Nothing is on disk: either side computes the information and the chapter without a plan once. Plan
-and chapter after it can be shared with nothing: the ratio grows with their share. What is left out: sampling
-plans.
+chapter (`score_tokens`), which a CPU can afford; and about as much as fits SmolLM2's context, 6,000
+with 512 and 1,024. Nothing is on disk: either side computes the information and the chapter without a
+plan once. Plan and chapter after it can be shared with nothing: the ratio grows with their share. What
+is left out: sampling plans.
 """
 
 import tempfile

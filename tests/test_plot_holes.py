@@ -306,6 +306,10 @@ JUDGED = StoriesTask().examples("test", 1)[0]
 def test_cleaning_takes_the_dashes_and_the_markup():
     raw = "<p>One &amp; two.</p><p>Then <i>three</i><br/>four.</p> <p>-------</p>"
     assert clean(raw) == "One & two.\nThen three\nfour."
+    assert clean("<style>p{}</style>One<hr/>two<div>three</div><li>four</li>five") == (
+        "One\ntwothree\nfour\nfive"
+    )
+    assert clean("x <3 y and z > 4, a<b>c</b>") == "x <3 y and z > 4, ac"
     assert clean("The end. ———") == "The end."
     assert clean("He said - nothing - twice.") == "He said - nothing - twice."
 

@@ -31,6 +31,9 @@ QUOTE = (
 BOXED = r"\boxed{Yes} if there is an error, or \boxed{No} if there is none"
 GOLD = {"error_lines": "cont_error_lines", "contradicted_lines": "contradicted_lines"}
 LABELS = {"yes": "Yes", "no": "No", 1: "Yes", 0: "No"}
+HIDDEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.I | re.S)
+BREAK = re.compile(r"<(?:br|hr)\b[^<>]*>|</(?:p|div|li|tr|h[1-6]|blockquote)\s*>", re.I)
+MARKUP = re.compile(r"</?[a-z!][^<>]*>", re.I)  # "x < 3" is none
 NUMBERED = re.compile(r"^\(?\d{1,3}[.):]\s+")  # of a list of quotes
 # What ends a raw story: dashes of any kind, with or without a break before them.
 TRAILING_DASHES = re.compile(r"[\s\-–—_]+$")
@@ -135,8 +138,8 @@ class FlawedFictionsTask(PlotHoleTask):
 
 def clean(text: str) -> str:
     """Story text without markup and without the dashes that end most flawed ones."""
-    text = re.sub(r"(?i)<br\s*/?>|</p>", "\n", text)
-    text = html.unescape(re.sub(r"<[^>]+>", "", text))
+    text = HIDDEN.sub("", text)
+    text = html.unescape(MARKUP.sub("", BREAK.sub("\n", text)))
     text = TRAILING_DASHES.sub("", text)
     # No-break spaces are spaces: some stories have them and some not
     return re.sub(r" ?\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text)).strip()
