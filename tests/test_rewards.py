@@ -97,7 +97,7 @@ def test_coroutines_tensors_and_arrays_are_taken():
 
 
 def test_a_coroutine_is_taken_inside_a_running_loop():
-    """As in a notebook; and sessions that a reward keeps see one loop."""
+    """As in a notebook; and clients that a reward keeps see one loop."""
     seen = []
 
     async def later(completions, **kwargs):

@@ -83,7 +83,7 @@ def checked(
 
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """One loop in a thread of its own: callers may have one that runs, and sessions outlive a batch."""
+    """One loop in a thread of its own: callers may have one that runs, and clients outlive a batch."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     return loop
