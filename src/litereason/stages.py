@@ -27,8 +27,9 @@ from litereason.options import command, option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
-from litereason.tasks import TASKS, from_file, get_task
+from litereason.tasks import TASKS, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
+from litereason.tasks.user_code import function_from_file
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -301,7 +302,7 @@ def rl(config: RLConfig) -> Path:
     if processes.is_main_process:
         config.warn_unaudited(examples)
     settings = trainer_settings(LatentGRPOConfig, directory, config)
-    rewards = [reward_function(place) for place in config.rewards]
+    rewards = [function_from_file(place) for place in config.rewards]
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(config.mode == "latent", **master_weights(not config.lora))
     if config.mode != "latent":
@@ -336,17 +337,6 @@ def rl(config: RLConfig) -> Path:
         finish(accelerator.unwrap_model(trainer.model), tokenizer, directory, **gathered)
     processes.wait_for_everyone()
     return directory / "model"
-
-
-def reward_function(place: str) -> Any:
-    """The function that `path/to/file.py:name` names.
-
-    Raises:
-        ConfigError: it names none.
-    """
-    if not callable(found := from_file(place)):
-        raise ConfigError(f"--rewards {place} is {found!r}; expected a function")
-    return found
 
 
 def master_weights(whole: bool) -> dict[str, Any]:

@@ -124,13 +124,12 @@ def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]
     if data[:2] == b"PK" or path.suffix.lower() == ".epub":
         epub = read_epub(data, path.name)
         title, author, lines, titles = epub
-        lines = _without_gutenberg(lines)
         how = "EPUB"
     else:
         text, encoding = decode(data, path.name)
         how, titles = f"text, {encoding}", []
         title, author, lines = _from_text(text)
-    found = cut.find_chapters(lines, titles, pattern)
+    found = cut.find_chapters(_without_gutenberg(lines), titles, pattern)
     if not found.chapters:
         raise DataError(_no_marks(path.name, found.tried, pattern))
     title = title or path.stem
@@ -210,15 +209,12 @@ def slug(text: str) -> str:
 
 
 def _from_text(text: str) -> tuple[str, str, list[Line]]:
-    """(title, author, lines) of plain text, Project Gutenberg's head and foot left out."""
+    """(title, author, lines) of plain text; the first two as Project Gutenberg's head tells them."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     title = author = ""
     if start := _START.search(text):
         head = text[: start.start()]
         title, author = (_field(head, name) for name in ("Title", "Author"))
-        text = text[start.end() :]
-    if end := _END.search(text):
-        text = text[: end.start()]
     lines = []
     for line in text.split("\n"):
         heading = re.match(r"(#{1,6})\s+(?=\S)", line)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from litereason.errors import ConfigError, DataError
+from litereason.errors import DataError
 from litereason.tasks.base import Example, Task, check_mode
 from litereason.tasks.data import read_split, text_field
-from litereason.tasks.user_code import from_file
+from litereason.tasks.user_code import function_from_file
 from litereason.tasks.wording import AT_ONCE, SILENT, boxed
 
 Row = tuple[str, dict[str, Any]]
@@ -28,9 +28,7 @@ class JsonlTask(Task):
 
     def __init__(self, data: str, reward: str | None = None) -> None:
         self.data = data
-        self.judge = from_file(reward) if reward else None
-        if self.judge is not None and not callable(self.judge):
-            raise ConfigError(f"{reward} is {self.judge!r}; expected a function")
+        self.judge = function_from_file(reward) if reward else None
 
     def examples(self, split: str, limit: int | None = None) -> list[Example]:
         rows = read_split(self.data, split)

@@ -30,3 +30,14 @@ def from_file(place: str) -> Any:
     if not hasattr(module, name):
         raise ConfigError(f"{path} has no {name!r}")
     return getattr(module, name)
+
+
+def function_from_file(place: str) -> Any:
+    """The function that `path/to/file.py:name` names.
+
+    Raises:
+        ConfigError: as `from_file`, or it is no function.
+    """
+    if not callable(found := from_file(place)):
+        raise ConfigError(f"{place} is {found!r}; expected a function")
+    return found
