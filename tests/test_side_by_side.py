@@ -40,6 +40,15 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def slowly(mine: Path) -> None:
+    time.sleep(1)
+    mine.touch()
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
 def linger(mine: Path) -> None:
     whole = mine.with_suffix(".whole")
     whole.write_text(str(os.getpid()))
@@ -104,6 +113,38 @@ def test_errors_arrive_and_end_the_others(tmp_path, workers):
 def test_a_death_is_told_with_its_log(tmp_path):
     with pytest.raises(ChildProcessError, match=r"bad ended with exit code -9; see .*bad\.log"):
         side_by_side({"bad": die, "good": functools.partial(double, 1)}, 2, tmp_path)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_keeps_going_has_errors_as_results(tmp_path, workers):
+    jobs = {
+        "bad": functools.partial(fail, ConfigError("no such thing")),
+        "needs bad": functools.partial(double, 1),
+        "needs that": functools.partial(double, 2),
+        "good": functools.partial(double, 3),
+    }
+    needs = {"needs bad": ["good", "bad"], "needs that": ["needs bad"]}
+    jobs = {name: jobs[name] for name in ("bad", "good", "needs bad", "needs that")}
+    found = side_by_side(jobs, workers, tmp_path, needs, keep_going=True)
+    assert isinstance(found["bad"], ConfigError)
+    assert "needs bad, which failed" in str(found["needs bad"])
+    assert "needs needs bad, which failed" in str(found["needs that"])
+    assert found["good"] == (6, 1)
+
+
+def test_who_keeps_going_outlives_a_death(tmp_path):
+    jobs = {"dies": die, "good": functools.partial(double, 3)}
+    found = side_by_side(jobs, 2, tmp_path, keep_going=True)
+    assert "exit code -9" in str(found["dies"])
+    assert found["good"] == (6, 1)
+
+
+def test_a_job_waits_for_what_it_needs(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    jobs = {"slow": functools.partial(slowly, first), "after": functools.partial(exists, first)}
+    jobs["beside"] = functools.partial(meet, second, first)
+    found = side_by_side(jobs, 2, tmp_path, {"after": ["slow"]})
+    assert found["after"] is True
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

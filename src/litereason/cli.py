@@ -130,6 +130,10 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
         from litereason.audit.command import AuditConfig, audit
 
         return AuditConfig, audit, None
+    if name == "compare":
+        from litereason.compare.command import CompareConfig, compare
+
+        return CompareConfig, compare, None
     if name == "inspect":
         from litereason.inspect_cli import InspectConfig, inspect
 
@@ -157,6 +161,7 @@ COMMANDS = {
     "eval": "accuracy, tokens and trigger rate, with intervals over items",
     "write": "book chapters from evaluated plans, their figures beside the true chapters'",
     "prefer": "blinded pairs of chapters for judges; strengths from their judgements",
+    "compare": "every arm under several seeds: statistics and one page",
     "report": "one HTML page for a run",
     "books": "novels -> chapters -> next-chapter pairs, story information written by an LM",
     "audit": "label leaks and near-duplicates in a data set",

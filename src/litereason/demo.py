@@ -10,30 +10,21 @@ thread.
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from litereason import files, stages
 from litereason.audit.command import AuditConfig, audit
-from litereason.checkpoints import save
 from litereason.console import say
 from litereason.errors import ConfigError
 from litereason.records import write_comparisons
 from litereason.report import write_report
 from litereason.run_dir import open_stage
-from litereason.sft import ProjectorConfig, ProjectorTrainer
-from litereason.side_by_side import one_thread, side_by_side
-from litereason.stories.pretrain import Lessons, MuonAdamW, lesson_rows
-from litereason.stories.tiny import SPECIAL, tiny_model, tiny_tokenizer
-from litereason.tasks.stories import StoriesTask
-from litereason.trainers import use_our_callbacks, whole_checkpoint
+from litereason.side_by_side import side_by_side
+from litereason.stories.base_model import Lessons, train_base
 
-MUON_LEARNING_RATE = 5e-3
 TITLES = {
     "base": "Base",
     "direct": "Direct answer (prompted)",
@@ -82,7 +73,9 @@ def demo(config: DemoConfig) -> Path:
     open_stage(run, config)
     clock = Clock(run / "timings.json")
     clock("audit the stories", lambda: audit_stories(run, scale))
-    base = clock("train the base model", lambda: train_base(run / "base", scale, config.seed))
+    base = clock(
+        "train the base model", lambda: train_base(run / "base", scale.lessons, config.seed)
+    )
     make = Arms(config, scale, base)
     clock("collect traces", make.collect)
     arms = {name: functools.partial(run_arms, make, name) for name in ("rl", "litereason", "pause")}
@@ -241,43 +234,3 @@ def evaluate(
             )
         ),
     )
-
-
-def train_base(directory: Path, scale: Scale, seed: int) -> Path:
-    """The tiny base model, trained from nothing with the projector trainer's public code path."""
-    lessons = scale.lessons
-    open_stage(directory, lessons)
-    out = directory / "model"
-    if out.exists():
-        say(f"base: already complete, {out}")
-        return out
-    tokenizer = tiny_tokenizer(list(StoriesTask.instructions.values()))
-    model = tiny_model(tokenizer, seed)
-    rows = lesson_rows(tokenizer, lessons, seed)
-    options: dict[str, Any] = stages.defaults(seed) | {"save_steps": 100}
-    settings = ProjectorConfig(
-        output_dir=str(directory / "checkpoints"),
-        train="all",
-        learning_rate=MUON_LEARNING_RATE,
-        lr_scheduler_type="warmup_stable_decay",
-        warmup_steps=min(50, lessons.steps // 4),
-        lr_scheduler_kwargs={"num_decay_steps": int(0.4 * lessons.steps), "min_lr_ratio": 0.05},
-        per_device_train_batch_size=lessons.batch_size,
-        gradient_accumulation_steps=1,
-        max_grad_norm=1.0,
-        train_sampling_strategy="sequential",
-        group_threads=os.cpu_count() or 1,
-        logging_steps=10,
-        **options,
-    )
-    torch.manual_seed(seed)
-    optimizer = MuonAdamW(model, MUON_LEARNING_RATE)
-    trainer = ProjectorTrainer(
-        model, settings, rows, SPECIAL.index("<pad>"), optimizers=(optimizer, None)
-    )
-    use_our_callbacks(trainer, "base", directory / "metrics.jsonl")
-    with one_thread():
-        trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
-    save(model, out, tokenizer)
-    say(f"saved {out}")
-    return out

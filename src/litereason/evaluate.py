@@ -1,10 +1,11 @@
 """A model and a task in; records and figures over items out."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from litereason import files
+from litereason import cost, files
 from litereason.ablations import ablated
 from litereason.generation import Completion
 from litereason.records import summarise
@@ -66,9 +67,13 @@ def evaluate(
             )
         ]
 
+    start = time.perf_counter()
     partial = directory / "records.partial.jsonl"
     with ablated(model, ablation):
         records = sample(model, tokenizer, encoded, config, record, partial, title)
     files.write_jsonl(directory / "records.jsonl", records)
     partial.unlink(missing_ok=True)
+    lengths = [len(encoded[row["prompt_index"]]) for row in records]
+    taken = time.perf_counter() - start
+    cost.write(directory, cost.of_sampling(model, lengths, records, taken))
     return summarise(records)

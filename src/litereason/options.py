@@ -21,8 +21,9 @@ from litereason.errors import ConfigError
 
 STAGES = (
     *("collect", "sft", "rl", "eval", "write", "prefer", "report", "generate", "inspect", "audit"),
-    *("books", "demo"),
+    *("books", "demo", "compare"),
 )
+COMPARED = ("collect", "sft", "rl", "eval")
 
 
 def option(default: Any, text: str) -> Any:
@@ -49,6 +50,8 @@ def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise ConfigError(f"{source}: the section {stage!r} must hold `key: value` lines")
     shared = {key: value for key, value in recipe.items() if key not in STAGES}
+    if stage == "compare":  # runs the others, so it is told what they are told
+        shared |= {key: recipe[key] for key in COMPARED if recipe.get(key)}
     return shared | section
 
 
@@ -144,12 +147,14 @@ def coerce(stage: type, name: str, value: Any) -> Any:
     union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
     options = [typing.get_origin(o) or o for o in (typing.get_args(kind) if union else (kind,))]
     if isinstance(value, dict):
-        value = {k: scalar(v) if isinstance(v, Text) else v for k, v in value.items()}
+        value = _read(value)
     if isinstance(value, Text):
         if {*options} <= {str, type(None)}:
             absent = type(None) in options and value.lower() in ("null", "none", "~")
             return None if absent else str(value)
         text, value = str(value), scalar(value)
+        if tuple in options and isinstance(value, str) and "," in value:
+            value = [scalar(part) for part in value.split(",")]
         if isinstance(value, bool) and str in options and not {bool, Any} & {*options}:
             value = text  # YAML reads `no` as false
     elif value is False and str in options and not {bool, Any} & {*options}:
@@ -172,6 +177,13 @@ def coerce(stage: type, name: str, value: Any) -> Any:
         return str(value)
     names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
     raise ConfigError(f"--{name} is {value!r}; expected {names}")
+
+
+def _read(value: Any) -> Any:
+    """What stood on the command line as YAML reads it, in dictionaries of any depth."""
+    if isinstance(value, dict):
+        return {key: _read(inner) for key, inner in value.items()}
+    return scalar(value) if isinstance(value, Text) else value
 
 
 def command(stage: str, config: Any) -> str:

@@ -15,6 +15,7 @@ from litereason.errors import ConfigError
 
 # Where we are (a run that was moved is the same run), and how a stage runs, not what comes out.
 NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
+NOT_COMPARED |= {"arms", "seeds", "list_arms"}  # of a comparison: more of them may follow
 FILES = "data, task or reward file"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from litereason import checkpoints, files
+from litereason import checkpoints, cost, files
 from litereason import model as latent
 from litereason.ablations import check_ablation, held_out_losses
 from litereason.audit.command import AuditConfig
@@ -169,6 +169,7 @@ def collect(config: CollectConfig) -> Path:
         return out
     if config.demonstrations:
         return write_demonstrations(out, task, examples)
+    start = time.perf_counter()
     model, tokenizer = config.load(latents=config.mode == "latent")
     prompts = [task.prompt(example, config.mode) for example in examples]
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
@@ -176,11 +177,16 @@ def collect(config: CollectConfig) -> Path:
 
     def record(indices: list[int], completions: list[Any]) -> list[dict[str, Any]]:
         chosen, texts = [examples[i] for i in indices], [c.text for c in completions]
+        rewards = scores(task, chosen, texts)
         return [
-            {"item": example.id, "completion": text, "reward": reward}
-            for example, text, reward in zip(
-                chosen, texts, scores(task, chosen, texts), strict=True
-            )
+            {
+                "item": example.id,
+                "completion": done.text,
+                "reward": reward,
+                "discrete_tokens": done.discrete_tokens,
+                "latent_steps": done.latent_steps,
+            }
+            for example, done, reward in zip(chosen, completions, rewards, strict=True)
         ]
 
     partial = directory / "samples.partial.jsonl"
@@ -195,6 +201,9 @@ def collect(config: CollectConfig) -> Path:
     fields = ("item", "sample", "completion", "reward")
     files.write_jsonl(out, [{field: row[field] for field in fields} for row in kept])
     files.write_json(directory / "summary.json", {"samples": len(rows), "kept": len(kept)})
+    lengths = [len(encoded[row["prompt_index"]]) for row in rows]
+    taken = time.perf_counter() - start
+    cost.write(directory, cost.of_sampling(model, lengths, rows, taken))
     partial.unlink(missing_ok=True)
     say(f"collect: kept {len(kept)} of {len(rows)} samples, {out}")
     return out
@@ -279,6 +288,10 @@ def sft(config: SFTConfig) -> Path:
     if held_out:
         result["held_out"] = held_out_losses(model, held_out, tokenizer.pad_token_id)
     files.write_json(directory / "summary.json", result)
+    lengths, epochs = [len(row["input_ids"]) for row in rows], trainer.state.epoch or 0.0
+    logged = files.finished_lines(directory / "metrics.jsonl")
+    taken = logged[-1]["seconds"] if logged else 0.0
+    cost.write(directory, cost.of_training(model, lengths, epochs, taken))
     return finish(model, tokenizer, directory)
 
 
@@ -334,6 +347,9 @@ def rl(config: RLConfig) -> Path:
     if trainer.sharded:  # every process takes part
         gathered["state_dict"] = accelerator.get_state_dict(trainer.model)
     if processes.is_main_process:
+        metrics = files.finished_lines(directory / "metrics.jsonl")
+        spent = cost.of_rl(model, metrics, settings.num_generations, settings.num_iterations)
+        cost.write(directory, spent)
         finish(accelerator.unwrap_model(trainer.model), tokenizer, directory, **gathered)
     processes.wait_for_everyone()
     return directory / "model"

@@ -1,0 +1,104 @@
+"""One seed's stages with the recipe's settings: the same prompts, sampler and budgets for every arm."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from litereason import stages
+from litereason.errors import LiteReasonError
+from litereason.grpo import LatentGRPOConfig
+from litereason.options import build
+from litereason.sft import ProjectorConfig
+from litereason.tasks import get_task
+from litereason.tasks.base import preflight
+
+Section = dict[str, Any]
+KINDS: dict[str, tuple[type, type | None]] = {
+    "collect": (stages.CollectConfig, None),
+    "sft": (stages.SFTConfig, ProjectorConfig),
+    "rl": (stages.RLConfig, LatentGRPOConfig),
+    "eval": (stages.EvalConfig, None),
+}
+_SEEN: set[str] = set()  # tasks, splits and prompts that were looked at
+TRACES = "traces"  # the name under which every arm finds the collected traces
+
+
+@dataclasses.dataclass
+class Bench:
+    """Stages of one arm under one seed; remembers which it used.
+
+    Args:
+        arm: the arm's name.
+        run: the seed's run directory.
+        model: the base model that every arm starts from.
+        seed: of everything random.
+        shared: what all stages are told (task, its options).
+        sections: what each stage is told, by its name.
+        changes: the same for this arm alone.
+        dry: check the settings only; nothing runs.
+    """
+
+    arm: str
+    run: Path
+    model: str
+    seed: int
+    shared: Section
+    sections: dict[str, Section]
+    changes: dict[str, Section]
+    dry: bool = False
+    used: list[str] = dataclasses.field(default_factory=list)
+
+    def collect(self) -> Path:
+        """The base model's traces that earned a reward."""
+        return self._stage("collect", TRACES, stages.collect, "traces.jsonl", model=self.model)
+
+    def sft(self, **settings: Any) -> Path:
+        """This arm's model after supervised training on the traces."""
+        traces = str(self.collect())
+        settings = {"model": self.model, "traces": traces} | settings
+        return self._stage("sft", self.arm, stages.sft, "model", **settings)
+
+    def rl(self, model: str | Path, **settings: Any) -> Path:
+        """This arm's model after RL from `model`."""
+        return self._stage("rl", self.arm, stages.rl, "model", model=str(model), **settings)
+
+    def evaluate(self, model: str | Path, title: str, **settings: Any) -> None:
+        """This arm's records on the evaluation split."""
+        settings = {"model": str(model), "title": title} | settings
+        self._stage("eval", self.arm, stages.evaluate, "summary.json", **settings)
+
+    def trained(self, stage: str, arm: str) -> Path:
+        """The model of another arm's stage (`sft` or `rl`), whose cost this arm shares."""
+        self._use("collect", TRACES)
+        for earlier in ("sft", "rl")[: 1 if stage == "sft" else 2]:
+            self._use(earlier, arm)
+        return self.run / stage / arm / "model"
+
+    def _stage(self, kind: str, name: str, function: Any, result: str, **settings: Any) -> Path:
+        stage, trainer = KINDS[kind]
+        values = self.shared | self.sections.get(kind, {}) | settings | self.changes.get(kind, {})
+        values |= {"run_dir": str(self.run), "name": name, "seed": self.seed}
+        try:
+            config = build(stage, values, trainer)
+            if self.dry:
+                self._check(config, trainer)
+        except LiteReasonError as error:
+            raise type(error)(f"arm {self.arm!r}, {kind}: {error}") from error
+        if not self.dry:
+            function(config)
+        self._use(kind, name)
+        return self.run / kind / name / result
+
+    def _check(self, config: Any, trainer: type | None) -> None:
+        """What a stage would refuse after its start."""
+        if trainer:
+            stages.trainer_settings(trainer, self.run, config)
+        asked = (config.task, config.task_options, config.split, config.limit, config.mode)
+        if (key := repr(asked)) not in _SEEN:
+            preflight(get_task(*asked[:2]), *asked[2:])
+            _SEEN.add(key)
+
+    def _use(self, kind: str, name: str) -> None:
+        place = f"{kind}/{name}"
+        if place not in self.used and (self.dry or (self.run / place).exists()):
+            self.used.append(place)

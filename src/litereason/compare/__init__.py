@@ -1,0 +1,5 @@
+"""Arms under several seeds, compared: `litereason compare`.
+
+command.py   runs or reuses every arm
+results.py   records -> comparison.json
+"""

@@ -1,0 +1,190 @@
+"""`litereason compare`: every arm, several seeds, one report.
+
+A seed is an ordinary run directory, so that any of its stages can be repeated with its own command. Every
+stage resumes and is skipped when complete; one that was begun with other settings is refused. An arm that
+fails leaves the others whole and is tried again by the same command.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from litereason import cost, files
+from litereason.arms import ARMS, Arm, chosen
+from litereason.arms.bench import KINDS, Bench
+from litereason.compare.results import write_comparison
+from litereason.console import say
+from litereason.errors import ConfigError
+from litereason.options import option
+from litereason.report import write_report
+from litereason.run_dir import open_stage
+from litereason.side_by_side import is_failure, side_by_side
+from litereason.stories.base_model import Lessons, train_base
+
+Section = dict[str, Any]
+
+
+@dataclasses.dataclass(kw_only=True)
+class CompareConfig:
+    """Run or reuse every arm under several seeds; statistics and one page."""
+
+    model: str = option("", "the base model: a path, a hub id, or a name of `litereason get`")
+    base: Section | None = dataclasses.field(
+        default=None,
+        metadata={"help": "instead of --model: the lessons of a tiny model, trained from nothing"},
+    )
+    task: str = option("stories", "as for the stages")
+    task_options: Section = dataclasses.field(
+        default_factory=dict, metadata={"help": "the task's own, as --task_options.NAME VALUE"}
+    )
+    run_dir: str = option("runs/compare", "where everything goes")
+    arms: tuple[str, ...] = option(("all",), "which; --list_arms prints them")
+    seeds: tuple[int, ...] = option((0, 1, 2), "one run of every arm each")
+    workers: int = option(1, "arms that run side by side, a thread each")
+    list_arms: bool = option(False, "print the arms and stop")
+    collect: Section = dataclasses.field(
+        default_factory=dict, metadata={"help": "options of `litereason collect`, for all arms"}
+    )
+    sft: Section = dataclasses.field(
+        default_factory=dict, metadata={"help": "options of `litereason sft`"}
+    )
+    rl: Section = dataclasses.field(
+        default_factory=dict, metadata={"help": "options of `litereason rl`"}
+    )
+    eval: Section = dataclasses.field(
+        default_factory=dict, metadata={"help": "options of `litereason eval`"}
+    )
+    changes: dict[str, dict[str, Section]] = dataclasses.field(
+        default_factory=dict, metadata={"help": "for one arm alone: ARM.STAGE.OPTION"}
+    )
+
+    def __post_init__(self) -> None:
+        if not self.list_arms and bool(self.model) == (self.base is not None):
+            raise ConfigError("give --model, or in the recipe `base:`, the lessons of a tiny model")
+        if not self.seeds or len({*self.seeds}) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"--seeds is {self.seeds}; expected different numbers from 0 up")
+        if self.workers < 1:
+            raise ConfigError(f"--workers is {self.workers}; expected at least 1")
+        wrong = [arm for arm in self.changes if arm not in ARMS]
+        stages = [s for told in self.changes.values() for s in told if s not in KINDS]
+        if wrong or stages:
+            raise ConfigError(
+                f"changes of {(wrong or stages)[0]!r}; expected arms ({', '.join(ARMS)}) and under "
+                f"each some of {', '.join(KINDS)}"
+            )
+
+    def lessons(self) -> Lessons:
+        """What the tiny base model is taught.
+
+        Raises:
+            ConfigError: an option that `Lessons` has not.
+        """
+        try:
+            return Lessons(**(self.base or {}))
+        except TypeError as error:
+            raise ConfigError(f"the recipe's `base`: {error}") from error
+
+    def base_model(self) -> str:
+        """Where the base model is, trained or not."""
+        return self.model or str(Path(self.run_dir) / "base" / "model")
+
+    def bench(self, arm: str, seed: int, dry: bool = False) -> Bench:
+        """The stages of an arm under a seed."""
+        return Bench(
+            arm,
+            Path(self.run_dir) / f"seed-{seed}",
+            self.base_model(),
+            seed,
+            {"task": self.task, "task_options": self.task_options},
+            {kind: getattr(self, kind) for kind in KINDS},
+            self.changes.get(arm, {}),
+            dry,
+        )
+
+
+def compare(config: CompareConfig) -> Path | None:
+    """Run what is missing, write `comparison.json` and `report.html`; returns the page's path.
+
+    Raises:
+        ConfigError: settings that some arm's stage refuses, before anything runs.
+        DataError: records of arms that cannot be compared.
+    """
+    if config.list_arms:
+        list_arms()
+        return None
+    arms = chosen(config.arms)
+    lessons = config.lessons()
+    for arm in arms:
+        arm.run(config.bench(arm.name, config.seeds[0], dry=True))
+    run = Path(config.run_dir)
+    open_stage(run, config)
+    if config.base is not None:
+        train_base(run / "base", lessons, 0)
+    told = ("title", "trains", "goes_latent", "costs")
+    files.write_json(
+        run / "arms.json", {a.name: {key: getattr(a, key) for key in told} for a in arms}
+    )
+    run_all(config, arms)
+    write_comparison(run)
+    page = write_report(run)
+    say(f"report: {page}")
+    return page
+
+
+def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
+    """Every arm under every seed, and a note of how each ended."""
+    jobs: dict[str, Any] = {}
+    needs: dict[str, list[str]] = {}
+    for seed in config.seeds:
+        if any("collect" in arm.needs for arm in arms):
+            jobs[f"seed-{seed}-collect"] = functools.partial(run_collect, config, seed)
+        for arm in arms:
+            name = f"seed-{seed}-{arm.name}"
+            jobs[name] = functools.partial(run_arm, config, arm.name, seed)
+            needs[name] = [f"seed-{seed}-{need}" for need in arm.needs]
+    workers = min(config.workers, os.cpu_count() or 1)
+    found = side_by_side(jobs, workers, Path(config.run_dir) / "logs", needs, keep_going=True)
+    for seed in config.seeds:
+        for arm in arms:
+            result = found[f"seed-{seed}-{arm.name}"]
+            if is_failure(result):
+                reason = f"{type(result).__name__}: {result}"
+                say(f"{arm.name}, seed {seed} failed: {reason}")
+                result = {"status": "failed", "reason": reason, "stages": [], "cost": None}
+            place = Path(config.run_dir) / f"seed-{seed}" / "arms" / f"{arm.name}.json"
+            files.write_json(place, {"arm": arm.name, **result})
+
+
+def run_collect(config: CompareConfig, seed: int) -> None:
+    """The traces that arms of this seed share."""
+    config.bench("collect", seed).collect()
+
+
+def run_arm(config: CompareConfig, name: str, seed: int) -> dict[str, Any]:
+    """One arm under one seed; returns what is noted of it."""
+    bench = config.bench(name, seed)
+    ARMS[name].run(bench)
+    total = sum((cost.read(bench.run / place) for place in bench.used), cost.Cost())
+    return {
+        "status": "done",
+        "reason": None,
+        "stages": bench.used,
+        "cost": dataclasses.asdict(total),
+    }
+
+
+def list_arms() -> None:
+    """All arms: what each trains, how it goes latent, what it costs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("arm", "trains", "goes latent", "costs", "needs"):
+        table.add_column(column)
+    for arm in ARMS.values():
+        table.add_row(arm.name, arm.trains, arm.goes_latent, arm.costs, ", ".join(arm.needs))
+    Console(highlight=False).print(table)

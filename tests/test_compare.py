@@ -1,0 +1,166 @@
+"""`litereason compare` end to end at the smallest scale: resumes, keeps going, checks first."""
+
+import pytest
+import yaml
+
+from litereason import cost, files
+from litereason.arms import ARMS, chosen
+from litereason.cli import main
+from litereason.compare import command as module
+from litereason.compare.command import CompareConfig, compare
+from litereason.errors import ConfigError, DataError
+
+SMALLEST = {
+    "base": {"steps": 4, "batch_size": 8, "curriculum": 2, "hasty_steps": 1},
+    "collect": {"demonstrations": True, "limit": 12},
+    "sft": {
+        "projector": "rms",
+        "projector_depth": 1,
+        "train": "all",
+        "loss_after": "prompt",
+        "limit": 12,
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+    },
+    "rl": {
+        "limit": 4,
+        "max_steps": 2,
+        "num_generations": 4,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 40,
+    },
+    "eval": {"limit": 6, "samples": 2, "batch_size": 12, "max_new_tokens": 40},
+}
+SOME = ("base", "direct", "rl", "litereason", "litereason-skip")
+
+
+def settings(tmp_path, **more):
+    return {**SMALLEST, "run_dir": str(tmp_path / "run"), "arms": SOME, "seeds": (0, 1), **more}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished comparison."""
+    tmp_path = tmp_path_factory.mktemp("compare")
+    compare(CompareConfig(**settings(tmp_path)))
+    return tmp_path / "run"
+
+
+def test_every_arm_runs_under_every_seed(done):
+    found = files.read_json(done / "comparison.json")
+    assert list(found["arms"]) == list(SOME)
+    assert found["seeds"] == [0, 1] and found["items"] == 6 and found["samples"] == 2
+    for name, arm in found["arms"].items():
+        assert arm["status"] == "done" and arm["title"] == ARMS[name].title
+        assert len(arm["figures"]["accuracy"]["by_seed"]) == 2
+    assert {(p["a"], p["b"]) for p in found["pairs"]} >= {("litereason", "rl"), ("rl", "base")}
+    assert (done / "report.html").stat().st_size > 50_000
+
+
+def test_an_arm_costs_what_its_stages_cost(done):
+    for name, stages in (
+        ("base", ["eval/base"]),
+        ("rl", ["rl/rl", "eval/rl"]),
+        ("litereason", ["collect/traces", "sft/litereason", "rl/litereason", "eval/litereason"]),
+        (
+            "litereason-skip",
+            ["collect/traces", "sft/litereason", "rl/litereason", "eval/litereason-skip"],
+        ),
+    ):
+        note = files.read_json(done / "seed-1" / "arms" / f"{name}.json")
+        assert note["stages"] == stages
+        parts = [cost.read(done / "seed-1" / place) for place in stages]
+        assert note["cost"]["flops"] == sum(part.flops for part in parts) > 0
+        assert note["cost"]["training_tokens"] == sum(part.training_tokens for part in parts)
+    judged = files.read_jsonl(done / "seed-1" / "eval" / "rl" / "records.jsonl")
+    spent = cost.read(done / "seed-1" / "eval" / "rl")
+    assert spent.discrete_tokens == sum(row["discrete_tokens"] for row in judged)
+    assert spent.forward_positions > spent.discrete_tokens
+
+
+def test_it_goes_on_and_repeats_nothing(done, capsys):
+    before = (done / "seed-0" / "eval" / "rl" / "summary.json").stat().st_mtime_ns
+    compare(CompareConfig(**settings(done.parent)))
+    assert (done / "seed-0" / "eval" / "rl" / "summary.json").stat().st_mtime_ns == before
+    assert "already complete" in capsys.readouterr().err
+
+
+def test_other_settings_are_refused(done):
+    changed = settings(done.parent, eval=SMALLEST["eval"] | {"max_new_tokens": 41})
+    with pytest.raises(ConfigError, match="begun with other settings"):
+        compare(CompareConfig(**changed))
+
+
+def test_an_arm_that_fails_leaves_the_others_whole(tmp_path, monkeypatch):
+    real = module.ARMS["rl"].run
+
+    class Broken(type(module.ARMS["rl"])):
+        def run(self, bench):
+            if not bench.dry and bench.seed == 1:
+                raise DataError("no luck today")
+            real(bench)
+
+    monkeypatch.setitem(module.ARMS, "rl", Broken())
+    config = CompareConfig(**settings(tmp_path, arms=("base", "rl", "direct")))
+    compare(config)
+    found = files.read_json(tmp_path / "run" / "comparison.json")["arms"]
+    assert [found[name]["status"] for name in ("base", "direct", "rl")] == [
+        "done",
+        "done",
+        "partial",
+    ]
+    assert "no luck today" in found["rl"]["reason"]
+    assert found["rl"]["seeds"] == [0]
+    monkeypatch.undo()
+    compare(config)  # the same command tries it again
+    found = files.read_json(tmp_path / "run" / "comparison.json")["arms"]
+    assert found["rl"]["status"] == "done" and found["rl"]["reason"] is None
+
+
+def test_all_is_checked_before_anything_runs(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    told = {**SMALLEST, "run_dir": str(tmp_path / "run"), "compare": {"arms": ["base", "rl"]}}
+    recipe.write_text(yaml.safe_dump(told))
+    for words, what in (
+        (["--arms", "rl,nobody"], "unknown arms"),
+        (["--seeds", "0,0"], "different numbers"),
+        (["--rl.num_generations", "3"], "arm 'rl', rl"),
+        (["--rl.no_such_thing", "3"], "no_such_thing"),
+        (["--eval.split", "nowhere"], "nowhere"),
+        (["--changes.rl.rl.learning_rate", "high"], "learning_rate"),
+        (["--changes.nobody.rl.limit", "3"], "nobody"),
+        (["--base.stepps", "3"], "stepps"),
+        (["--model", "x"], "--model"),
+        (["--workers", "0"], "--workers"),
+    ):
+        assert main(["compare", "--config", str(recipe), *words]) == 2, words
+        assert what in " ".join(capsys.readouterr().err.split()), words
+    assert not (tmp_path / "run").exists()
+
+
+def test_changes_reach_their_arm_alone(tmp_path):
+    config = CompareConfig(
+        **settings(tmp_path, changes={"rl": {"rl": {"max_steps": 1}, "eval": {"limit": 5}}})
+    )
+    for name, steps in (("rl", 1), ("litereason", 2)):
+        bench = config.bench(name, 0, dry=True)
+        seen = {}
+        bench._stage = lambda kind, name, function, result, seen=seen, b=bench, **told: (
+            seen.update({kind: b.sections[kind] | told | b.changes.get(kind, {})}),
+            b.run,
+        )[1]
+        ARMS[name].run(bench)
+        assert seen["rl"]["max_steps"] == steps
+
+
+def test_arms_that_are_needed_come_along():
+    assert [arm.name for arm in chosen(["litereason-zeros"])] == ["litereason", "litereason-zeros"]
+    assert [arm.name for arm in chosen(["all"])] == list(ARMS)
+
+
+def test_list_arms(capsys):
+    assert main(["compare", "--list-arms"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ARMS)
