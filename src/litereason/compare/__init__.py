@@ -1,0 +1,1 @@
+"""Comparing arms: what several arms under several seeds show together. Imports no torch."""
