@@ -253,6 +253,24 @@ def test_ratio_to_what_may_be_nothing_is_none():
     assert found is not None and found["low"] > 0
 
 
+def test_saved_by_hand():
+    other = np.concatenate([[40.0], np.full(50, 36.0), np.full(50, 44.0)])  # -10 %, +10 %
+    found = stats.saved(np.full(101, 10.0), other)
+    ends = {"low": 1 - 0.25 * np.exp(0.1), "high": 1 - 0.25 * np.exp(-0.1)}
+    assert found == pytest.approx({"mean": 0.75} | ends)
+    assert stats.saved(other / 4, other) == pytest.approx({"mean": 0.75, "low": 0.75, "high": 0.75})
+    assert stats.saved(np.zeros(9), np.ones(9)) == {"mean": 1, "low": 1, "high": 1}
+    assert stats.saved(np.ones(9), np.zeros(9)) is None
+
+
+def test_saved_of_one_seed_is_the_ratio_of_resampled_means():
+    rng = np.random.default_rng(2)
+    ours, other = rng.uniform(5, 20, 300), rng.uniform(30, 90, 300)
+    drawn = stats.draws(np.array([ours, other])[:, None])
+    found, plain = stats.saved(*drawn.T), stats.estimate(1 - drawn[:, 0] / drawn[:, 1])
+    assert found == pytest.approx(plain, abs=2e-4)
+
+
 @pytest.mark.parametrize("values", [[], [[]], [0.5, float("nan")], [float("inf")]])
 def test_no_values_and_values_that_are_none_are_refused(values):
     with pytest.raises(DataError, match="not finite"):

@@ -151,23 +151,29 @@ def _metrics(arm: ArmResults) -> list[str]:
 
 def _ratios(judged: Mapping[str, ArmResults], table: Table) -> dict[str, dict[str, Any]]:
     """By arm: the share of tokens saved against base and rl, the share of RL's gain recovered."""
-    wanted: dict[Any, list[Column]] = {}
-    for arm in judged:
-        for other in {"base", "rl"} & judged.keys():
-            for metric in LENGTHS.values():
-                wanted[arm, other, metric] = [(metric, other, arm), (metric, other)]
-        if {"base", "rl"} <= judged.keys():
-            wanted[arm] = [("accuracy", arm, "base"), ("accuracy", "rl", "base")]
-    found = {name: stats.ratio(*drawn) for name, drawn in table.each(wanted, stats.draws).items()}
+    lengths = {
+        (arm, other, kind): [(metric, arm), (metric, other)]
+        for arm in judged
+        for other in ("base", "rl")
+        for kind, metric in LENGTHS.items()
+        if other in judged
+    }
+    gains = {
+        arm: [("accuracy", arm, "base"), ("accuracy", "rl", "base")]
+        for arm in judged
+        if {"base", "rl"} <= judged.keys()
+    }
+    shares = {key: stats.saved(*drawn) for key, drawn in table.each(lengths, stats.draws).items()}
+    recovered = {arm: stats.ratio(*drawn) for arm, drawn in table.each(gains, stats.draws).items()}
 
     def saved(arm: str, other: str) -> dict[str, Any] | None:
-        shares = {kind: found.get((arm, other, metric)) for kind, metric in LENGTHS.items()}
-        return shares if all(shares.values()) else None
+        found = {kind: shares.get((arm, other, kind)) for kind in LENGTHS}
+        return found if all(found.values()) else None
 
     return {
         arm: {
             "saved": {other: saved(arm, other) for other in ("base", "rl")},
-            "recovered": found.get(arm),
+            "recovered": recovered.get(arm),
         }
         for arm in judged
     }
