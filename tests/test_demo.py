@@ -32,7 +32,7 @@ def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
     assert report.stat().st_size > 50_000
     for arm in TITLES:
         assert files.read_json(tmp_path / "run" / "eval" / arm / "summary.json")["items"] == 10
-    pairs = files.read_json(tmp_path / "run" / "comparisons.json")
+    pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     assert ("litereason", "pause") in {(pair["a"], pair["b"]) for pair in pairs}
     again = files.read_json(tmp_path / "run" / "timings.json")
     assert all(again[name] == seconds for name, seconds in first.items()), "kept on resume"

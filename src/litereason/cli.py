@@ -81,10 +81,10 @@ def run_get(config: GetConfig) -> None:
 def run_report(config: ReportConfig) -> None:
     from pathlib import Path
 
-    from litereason.records import write_comparisons
+    from litereason.compare.results import write_comparison
     from litereason.report import write_report
 
-    write_comparisons(Path(config.run_dir))
+    write_comparison(Path(config.run_dir))
     print(write_report(Path(config.run_dir), Path(config.out) if config.out else None))
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from litereason import files, stages
 from litereason.audit.command import AuditConfig, audit
+from litereason.compare.results import write_comparison
 from litereason.console import say
 from litereason.errors import ConfigError
-from litereason.records import write_comparisons
 from litereason.report import write_report
 from litereason.run_dir import open_stage
 from litereason.side_by_side import side_by_side
@@ -80,7 +80,7 @@ def demo(config: DemoConfig) -> Path:
     clock("collect traces", make.collect)
     arms = {name: functools.partial(run_arms, make, name) for name in ("rl", "litereason", "pause")}
     clock("arms, side by side", lambda: side_by_side(arms, config.workers, run / "logs"))
-    write_comparisons(run)
+    write_comparison(run)
     report = write_report(run)
     say(f"report: {report}")
     return report

@@ -1,25 +1,13 @@
-"""Records of completions: figures over items, and paired comparisons of arms. Imports no torch."""
+"""Records of completions: figures over items. Imports no torch."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from litereason import files, stats
+from litereason import stats
 
-# Comparisons that the report speaks of: (arm, other arm, metrics).
-PAIRS = [
-    ("rl", "base", ["accuracy"]),
-    ("litereason", "base", ["accuracy"]),
-    ("litereason", "rl", ["accuracy", "discrete_tokens", "total_tokens"]),
-    ("litereason", "pause", ["accuracy", "discrete_tokens"]),
-    ("litereason", "litereason-other-row", ["accuracy"]),
-    ("litereason", "litereason-zeros", ["accuracy"]),
-    ("litereason", "litereason-noise", ["accuracy"]),
-    ("litereason", "direct-rl", ["accuracy"]),
-]
 VALUES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "accuracy": lambda r: None if r["correct"] is None else float(r["correct"]),
     "reward": lambda r: r["reward"],
@@ -69,26 +57,3 @@ def item_means(records: Sequence[dict[str, Any]], metric: str) -> dict[str, floa
         if value is not None:
             values[record["item"]].append(value)
     return {item: float(np.mean(found)) for item, found in values.items()}
-
-
-def write_comparisons(run: Path) -> Path | None:
-    """Write `comparisons.json`: paired differences of the arms that the run has evaluated."""
-    found = []
-    read = {
-        arm: files.read_jsonl(run / "eval" / arm / "records.jsonl")
-        for arm in {name for pair in PAIRS for name in pair[:2]}
-        if (run / "eval" / arm / "summary.json").exists()
-    }
-    for a, b, metrics in PAIRS:
-        if a not in read or b not in read:
-            continue
-        for metric in metrics:
-            left, right = item_means(read[a], metric), item_means(read[b], metric)
-            both = [item for item in left if item in right]
-            if both:
-                difference = stats.paired(
-                    np.array([left[item] for item in both]),
-                    np.array([right[item] for item in both]),
-                )
-                found.append({"a": a, "b": b, "metric": metric, **difference})
-    return files.write_json(run / "comparisons.json", found)

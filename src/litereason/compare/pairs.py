@@ -1,0 +1,48 @@
+"""Which arms are compared with which, and which comparisons are corrected together.
+
+A family is one question about one metric; Holm's correction is over a family's pairs. The questions:
+
+- *base*: does an arm change anything? Every arm against base.
+- *rl*: what does it cost against ordinary RL? Every other arm against rl.
+- *latents*: do the latents do anything? LiteReason against its ablations and the trained pause.
+- *rivals*: is it ahead of the other latent methods? LiteReason against each of them.
+- *reasoning*: does the task need any? RL and LiteReason against direct RL.
+
+Ablated arms answer the third question only, so they do not crowd the first two.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+METRICS = ("accuracy", "total_tokens", "discrete_tokens")
+OURS = ("litereason", "litereason-lp")
+RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
+
+
+def pairs(ablations: Mapping[str, str | None]) -> Iterator[tuple[str, str, str, str]]:
+    """(question, arm, other arm, metric) of every comparison that the arms allow.
+
+    Args:
+        ablations: what each arm's latents are replaced by, by the arm's name; None for a real arm.
+    """
+    whole = [arm for arm, ablation in ablations.items() if ablation is None]
+    wanted: list[tuple[str, str, str, Sequence[str]]]
+    wanted = [("base", arm, "base", METRICS) for arm in whole if arm != "base"]
+    wanted += [("rl", arm, "rl", METRICS) for arm in whole if arm not in ("base", "rl")]
+    for arm in OURS:
+        wanted.append(("latents", arm, "pause", ("accuracy", "discrete_tokens")))
+        wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
+    wanted += [("rivals", OURS[0], rival, METRICS) for rival in RIVALS]
+    wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", OURS[0])]
+    for question, a, b, metrics in wanted:
+        if a in ablations and b in ablations:
+            for metric in metrics:
+                yield question, a, b, metric
+
+
+def ablations_of(arm: str, ablations: Mapping[str, str | None]) -> list[str]:
+    """The ablated arms of `arm`, which are named after it (`litereason-noise`)."""
+
+    def parent(name: str) -> str:
+        return max((one for one in OURS if name.startswith(f"{one}-")), key=len, default="")
+
+    return [name for name, ablation in ablations.items() if ablation and parent(name) == arm]

@@ -1,0 +1,212 @@
+"""A run directory read as arms x seeds x items.
+
+A comparison holds an ordinary run directory a seed (`seed-0/`, `seed-1/`...). In it every arm must have
+been judged alike under every seed, on the same items, samples, task and budget, or be marked as failed;
+what differs is refused. An ordinary run directory is read as a comparison with one seed; there `eval` may
+have judged arms on different items, and what they share is compared.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import yaml
+
+from litereason import files
+from litereason.errors import DataError
+from litereason.records import VALUES, item_means
+
+# What every evaluation must have in common.
+SAME = ("task", "task_options", "split", "limit", "max_new_tokens", "temperature", "top_p", "top_k")
+
+# Fields of a record that figures are made from.
+FIELDS: dict[str, Any] = {
+    "item": str,
+    "correct": (bool, NoneType),
+    "reward": (int, float, NoneType),
+    "discrete_tokens": int,
+    "latent_steps": int,
+    "thoughts": int,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An arm under one seed: its summary and settings, and each item's samples and mean by metric."""
+
+    place: str
+    summary: dict[str, Any]
+    settings: dict[str, Any]
+    samples: dict[str, int]
+    means: dict[str, dict[str, float]]
+
+    @property
+    def ablation(self) -> str | None:
+        """What replaces the latents; `skip` when thoughts are offered and never taken."""
+        skipped = self.summary.get("mode") == "latent" and self.settings.get("max_thoughts") == 0
+        return self.summary.get("ablation") or ("skip" if skipped else None)
+
+
+@dataclasses.dataclass
+class ArmResults:
+    """An arm: by seed its evaluations, why it failed, what it cost; `about` is its sentences."""
+
+    about: dict[str, str]
+    evaluations: dict[int, Evaluation] = dataclasses.field(default_factory=dict)
+    failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    costs: dict[int, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def first(self) -> Evaluation | None:
+        """The evaluation under the first seed that did not fail."""
+        return next(iter(self.evaluations.values()), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Everything that was judged; arms in the order in which they are listed."""
+
+    seeds: list[int]
+    arms: dict[str, ArmResults]
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """All of them, by arm and seed."""
+        for arm in self.arms.values():
+            yield from arm.evaluations.values()
+
+    def items(self) -> list[str]:
+        """All items, in the order in which they were judged."""
+        return list(dict.fromkeys(item for one in self.evaluations() for item in one.samples))
+
+    def common(self, key: str) -> Any:
+        """What all summaries say under `key`, or None if they differ."""
+        values = [one.summary.get(key) for one in self.evaluations()]
+        return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def read_results(run: Path) -> Results:
+    """Read a comparison or an ordinary run directory.
+
+    Raises:
+        DataError: a broken file; or, in a comparison, arms that were not judged alike or an arm without a
+            result under a seed. Names the arm, the seed and what differs.
+    """
+    found = [(path, re.fullmatch(r"seed-(\d+)", path.name)) for path in sorted(run.glob("seed-*"))]
+    homes = {int(match[1]): path for path, match in found if match and path.is_dir()}
+    seeds, arms = sorted(homes) or [_seed_of(run)], _listed(run)
+    order = list(arms)
+    for seed in seeds:
+        _read_seed(arms, homes.get(seed, run), seed)
+    order += sorted(arms.keys() - {*order})
+    results = Results(seeds, {name: arms[name] for name in order})
+    if homes:
+        _check_complete(results)
+        _check_alike(results)
+        return results
+    # a list may be of arms that are still to come
+    judged = {name: arm for name, arm in results.arms.items() if arm.evaluations or arm.failures}
+    return Results(seeds, judged)
+
+
+def _listed(run: Path) -> dict[str, ArmResults]:
+    """The arms that `arms.json` lists, nothing read of them yet."""
+    path = run / "arms.json"
+    told = _object(path) if path.exists() else {}
+    return {name: ArmResults(about) for name, about in told.items()}
+
+
+def _seed_of(run: Path) -> int:
+    """The seed that an ordinary run's summaries name; 0 if there is none."""
+    summaries = sorted((run / "eval").glob("[!.]*/summary.json"))
+    return _object(summaries[0]).get("seed", 0) if summaries else 0
+
+
+def _read_seed(arms: dict[str, ArmResults], home: Path, seed: int) -> None:
+    """Add what one run directory holds. What an arm that failed left behind is not read."""
+    for path in sorted((home / "arms").glob("[!.]*.json")):
+        told = _object(path)
+        arm = arms.setdefault(path.stem, ArmResults({}))
+        if told.get("status") == "failed":
+            arm.failures[seed] = told.get("reason") or "no reason given"
+        elif cost := told.get("cost"):
+            arm.costs[seed] = cost
+    for path in sorted((home / "eval").glob("[!.]*/summary.json")):
+        arm = arms.setdefault(path.parent.name, ArmResults({}))
+        if seed not in arm.failures:
+            arm.evaluations[seed] = _evaluation(path.parent, seed)
+
+
+def _evaluation(directory: Path, seed: int) -> Evaluation:
+    path = directory / "records.jsonl"
+    samples: dict[str, int] = {}
+    records = []
+    for line, record in files.numbered_jsonl(path):
+        _check_record(record, f"{path}, line {line}")
+        samples[record["item"]] = samples.get(record["item"], 0) + 1
+        records.append(record)
+    names = [*VALUES, *sorted({name for record in records for name in record.get("metrics", {})})]
+    config = directory / "config.yaml"
+    settings = yaml.safe_load(config.read_text("utf-8"))["settings"] if config.exists() else {}
+    return Evaluation(
+        place=f"arm {directory.name!r} under seed {seed}",
+        summary=_object(directory / "summary.json"),
+        settings=settings,
+        samples=samples,
+        means={name: item_means(records, name) for name in names},
+    )
+
+
+def _check_record(record: dict[str, Any], where: str) -> None:
+    for field, kinds in FIELDS.items():
+        if field not in record or not isinstance(record[field], kinds):
+            raise DataError(
+                f"{where}: field {field!r} is {record.get(field, 'missing')!r:.60}. Delete the arm's eval "
+                "directory and evaluate again"
+            )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    data = files.read_json(path)
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected a JSON object, got {data!r:.60}")
+    return data
+
+
+def _check_complete(results: Results) -> None:
+    for name, arm in results.arms.items():
+        missing = [s for s in results.seeds if s not in arm.evaluations and s not in arm.failures]
+        if missing:
+            raise DataError(
+                f"arm {name!r} has no result under seed {missing[0]} and is not marked as failed. The same "
+                "`litereason compare` command goes on where it stopped"
+            )
+
+
+def _check_alike(results: Results) -> None:
+    """Every evaluation against the first."""
+    found = list(results.evaluations())
+    for one in found[1:]:
+        differ = [
+            f"{key} {one.settings.get(key)!r} and not {found[0].settings.get(key)!r}"
+            for key in SAME
+            if one.settings.get(key) != found[0].settings.get(key)
+        ]
+        if apart := sorted(one.samples.keys() ^ found[0].samples.keys()):
+            differ.append(
+                f"{len(one.samples)} items and not {len(found[0].samples)} (only one side has "
+                f"{', '.join(map(repr, apart[:3]))}{'...' if len(apart) > 3 else ''})"
+            )
+        elif uneven := [i for i, n in one.samples.items() if n != found[0].samples[i]]:
+            item = uneven[0]
+            differ.append(
+                f"{one.samples[item]} samples of item {item!r} and not {found[0].samples[item]}"
+            )
+        if differ:
+            raise DataError(
+                f"{one.place} was judged otherwise than {found[0].place}: {'; '.join(differ)}. Arms are "
+                "compared on the same items with the same budget: delete its eval directory and run "
+                "`litereason compare` again"
+            )
