@@ -123,15 +123,20 @@ def compare(config: CompareConfig) -> Path | None:
     open_stage(run, config)
     if config.base is not None:
         train_base(run / "base", lessons, 0)
-    told = ("title", "trains", "goes_latent", "costs")
-    files.write_json(
-        run / "arms.json", {a.name: {key: getattr(a, key) for key in told} for a in arms}
-    )
+    list_in(run / "arms.json", arms)
     run_all(config, arms)
     write_comparison(run)
     page = write_report(run)
     say(f"report: {page}")
     return page
+
+
+def list_in(path: Path, arms: Sequence[Arm]) -> None:
+    """What each arm is, for the report; arms of earlier calls stay listed."""
+    known = files.read_json(path) if path.exists() else {}
+    told = ("title", "trains", "goes_latent", "costs")
+    known |= {arm.name: {key: getattr(arm, key) for key in told} for arm in arms}
+    files.write_json(path, {name: known[name] for name in ARMS if name in known})
 
 
 def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
