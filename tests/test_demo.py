@@ -1,12 +1,11 @@
 """The demo end to end at the smallest scale, and that it goes on where it stopped."""
 
 from litereason import demo as module
-from litereason import files
+from litereason import files, stages
 from litereason.cli import main
-from litereason.demo import TITLES, DemoConfig, Scale, demo
-from litereason.stories.pretrain import Lessons
+from litereason.demo import ARMS, DemoConfig, Scale, demo
 
-SMALLEST = Scale(Lessons(steps=4, batch_size=8, curriculum=2, hasty_steps=1), 12, 2, 2, 1, 10)
+SMALLEST = Scale({"steps": 4, "batch_size": 8, "curriculum": 2, "hasty_steps": 1}, 12, 2, 2, 1, 10)
 
 
 def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
@@ -14,8 +13,7 @@ def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "NEW_TOKENS", 60)
     monkeypatch.setattr(module, "PROMPTS_A_STEP", 8)
     config = DemoConfig(run_dir=str(tmp_path / "run"), quick=True, workers=1)
-    real = module.stages.rl
-    calls = []
+    real, calls = stages.rl, []
 
     def fails_once(settings):
         calls.append(settings.name)
@@ -23,32 +21,27 @@ def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return real(settings)
 
-    monkeypatch.setattr(module.stages, "rl", fails_once)
+    monkeypatch.setattr(stages, "rl", fails_once)
     # A tiny untrained model may earn nothing: the traces of the task itself stand in.
-    monkeypatch.setattr(module.Arms, "collect", gold_traces)
+    monkeypatch.setattr(stages, "collect", gold_traces(stages.collect))
     assert main(["demo", "--quick", "--workers", "1", "--run_dir", config.run_dir]) == 130
-    first = files.read_json(tmp_path / "run" / "timings.json")
     report = demo(config)
-    assert report.stat().st_size > 50_000
-    for arm in TITLES:
-        assert files.read_json(tmp_path / "run" / "eval" / arm / "summary.json")["items"] == 10
+    assert report and report.stat().st_size > 50_000
+    assert module.QUICK_NOTE in report.read_text()
+    seed = tmp_path / "run" / "seed-0"
+    for arm in ARMS:
+        assert files.read_json(seed / "eval" / arm / "summary.json")["items"] == 10
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     assert ("litereason", "pause") in {(pair["a"], pair["b"]) for pair in pairs}
-    again = files.read_json(tmp_path / "run" / "timings.json")
-    assert all(again[name] == seconds for name, seconds in first.items()), "kept on resume"
-    assert "already complete" in capsys.readouterr().err
+    assert calls.count("rl") == 1, "arms that are done are not run again"
+    told = capsys.readouterr().err
+    assert "already complete" in told
+    assert "never audited" not in told
 
 
-def gold_traces(arms):
-    from pathlib import Path
+def gold_traces(real):
+    def collect(config):
+        config.demonstrations = True
+        return real(config)
 
-    from litereason.tasks.stories import StoriesTask
-
-    task = StoriesTask()
-    rows = [
-        {"item": example.id, "completion": task.demonstration(example)}
-        for example in task.examples("train", 12)
-    ]
-    return files.write_jsonl(
-        Path(arms.config.run_dir) / "collect" / "traces" / "traces.jsonl", rows
-    )
+    return collect

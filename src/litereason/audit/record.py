@@ -21,12 +21,13 @@ def save(directory: Path, result: dict[str, Any], items: Sequence[Item]) -> Path
 def warning(run_dir: Path, examples: Sequence[Example]) -> tuple[str, bool] | None:
     """What to warn of before these examples are judged, and whether an audit is to be made.
 
-    That they were never audited in this run directory, with too few others to conclude anything, or that
-    their audit found a leak.
+    That they were never audited in this run directory, or the comparison that it is a seed of, with too few
+    others to conclude anything, or that their audit found a leak.
     """
     wanted = set(digests(examples))
     seen, told = False, "this data was never audited for label leaks and near-duplicates"
-    for path in sorted((run_dir / "audit").glob("[!.]*/audit.json")):
+    homes = (run_dir, run_dir.parent)
+    for path in (p for home in homes for p in sorted(home.glob("audit/[!.]*/audit.json"))):
         if wanted <= set((path.parent / "items.txt").read_text("utf-8").split()):
             found = files.read_json(path)
             if found["leak"]:

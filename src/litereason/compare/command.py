@@ -7,7 +7,6 @@ fails leaves the others whole and is tried again by the same command.
 
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from litereason import cost, files
 from litereason.arms import ARMS, Arm, chosen
 from litereason.arms.bench import KINDS, Bench
+from litereason.audit.command import AuditConfig, audit
 from litereason.compare.results import write_comparison
 from litereason.console import say
 from litereason.errors import ConfigError
@@ -44,6 +44,7 @@ class CompareConfig:
     arms: tuple[str, ...] = option(("all",), "which; --list_arms prints them")
     seeds: tuple[int, ...] = option((0, 1, 2), "one run of every arm each")
     workers: int = option(1, "arms that run side by side, a thread each")
+    note: str | None = option(None, "what a reader of the report should know first")
     list_arms: bool = option(False, "print the arms and stop")
     collect: Section = dataclasses.field(
         default_factory=dict, metadata={"help": "options of `litereason collect`, for all arms"}
@@ -121,6 +122,7 @@ def compare(config: CompareConfig) -> Path | None:
         arm.run(config.bench(arm.name, config.seeds[0], dry=True))
     run = Path(config.run_dir)
     open_stage(run, config)
+    audit_data(config, run)
     if config.base is not None:
         train_base(run / "base", lessons, 0)
     list_in(run / "arms.json", arms)
@@ -129,6 +131,26 @@ def compare(config: CompareConfig) -> Path | None:
     page = write_report(run)
     say(f"report: {page}")
     return page
+
+
+def audit_data(config: CompareConfig, run: Path) -> None:
+    """Look for leaks in what the arms train on and are judged on."""
+    if (run / "audit" / "data" / "audit.json").exists():
+        return
+    stages = (config.collect, config.sft, config.rl, config.eval)
+    limits = [stage.get("limit") for stage in stages]
+    splits = dict.fromkeys([*(stage.get("split", "train") for stage in stages[:3])])
+    splits |= {config.eval.get("split", "test"): None}
+    audit(
+        AuditConfig(
+            task=config.task,
+            task_options=config.task_options,
+            split=",".join(splits),
+            limit=None if None in limits else max(limits),
+            run_dir=str(run),
+            name="data",
+        )
+    )
 
 
 def list_in(path: Path, arms: Sequence[Arm]) -> None:
@@ -150,8 +172,8 @@ def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
             name = f"seed-{seed}-{arm.name}"
             jobs[name] = functools.partial(run_arm, config, arm.name, seed)
             needs[name] = [f"seed-{seed}-{need}" for need in arm.needs]
-    workers = min(config.workers, os.cpu_count() or 1)
-    found = side_by_side(jobs, workers, Path(config.run_dir) / "logs", needs, keep_going=True)
+    logs = Path(config.run_dir) / "logs"
+    found = side_by_side(jobs, config.workers, logs, needs, keep_going=True)
     for seed in config.seeds:
         for arm in arms:
             result = found[f"seed-{seed}-{arm.name}"]
