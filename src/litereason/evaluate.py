@@ -8,7 +8,7 @@ from litereason import files
 from litereason.ablations import ablated
 from litereason.generation import Completion
 from litereason.records import summarise
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
+from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks.base import Example, Task, checked_metrics, scores
 
 
@@ -53,7 +53,8 @@ def evaluate(
     """
     prompts = [task.prompt(example, mode) for example in examples]
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
-    check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
+    room = config.max_new_tokens + len(prefix_ids(model, tokenizer, config.prefix))
+    check_lengths(model, [example.id for example in examples], encoded, room)
 
     def record(indices: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
         chosen = [examples[i] for i in indices]

@@ -26,7 +26,7 @@ from litereason.fingerprint import fingerprint
 from litereason.options import command, option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage, same_inputs
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
+from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import TASKS, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
 from litereason.tasks.user_code import function_from_file
@@ -172,7 +172,8 @@ def collect(config: CollectConfig) -> Path:
     model, tokenizer = config.load(latents=config.mode == "latent")
     prompts = [task.prompt(example, config.mode) for example in examples]
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
-    check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
+    room = config.max_new_tokens + len(prefix_ids(model, tokenizer, config.prefix))
+    check_lengths(model, [example.id for example in examples], encoded, room)
 
     def record(indices: list[int], completions: list[Any]) -> list[dict[str, Any]]:
         chosen, texts = [examples[i] for i in indices], [c.text for c in completions]
