@@ -1,11 +1,10 @@
-"""Training-free decodings against loops that can be checked by eye, in float64; and how they are asked for."""
+"""Training-free decodings against loops that can be checked by eye, and completions with a prefix."""
 
 import math
 
 import pytest
 import torch
 
-import litereason
 import naive
 from conftest import random_llama
 from litereason.baselines import DECODINGS, decoding_of

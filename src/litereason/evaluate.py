@@ -73,3 +73,16 @@ def evaluate(
     files.write_jsonl(directory / "records.jsonl", records)
     partial.unlink(missing_ok=True)
     return summarise(records)
+
+
+def headline(figures: dict[str, Any]) -> str:
+    """The main figures in one line."""
+    parts = []
+    if accuracy := figures["accuracy"]:
+        low, high = 100 * accuracy["low"], 100 * accuracy["high"]
+        parts.append(f"accuracy {100 * accuracy['mean']:.1f} % [{low:.1f}, {high:.1f}]")
+    parts += [f"{name} {found['mean']:.3f}" for name, found in figures["metrics"].items() if found]
+    parts.append(f"{figures['discrete_tokens']['mean']:.1f} discrete tokens")
+    parts.append(f"{figures['latent_steps']['mean']:.1f} latent steps")
+    parts.append(f"thoughts in {100 * figures['trigger_rate']['mean']:.0f} % of samples")
+    return ", ".join(parts) + f" (n = {figures['items']} items)"
