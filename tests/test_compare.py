@@ -84,7 +84,7 @@ def test_it_goes_on_and_repeats_nothing(done, capsys):
     before = (done / "seed-0" / "eval" / "rl" / "summary.json").stat().st_mtime_ns
     compare(CompareConfig(**settings(done.parent)))
     assert (done / "seed-0" / "eval" / "rl" / "summary.json").stat().st_mtime_ns == before
-    assert "already complete" in capsys.readouterr().err
+    assert "eval rl" not in capsys.readouterr().err
 
 
 def test_other_settings_are_refused(done):

@@ -33,7 +33,7 @@ def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):
         assert files.read_json(seed / "eval" / arm / "summary.json")["items"] == 10
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     assert ("litereason", "pause") in {(pair["a"], pair["b"]) for pair in pairs}
-    assert calls.count("rl") == 1, "arms that are done are not run again"
+    assert calls.count("rl") == 1, "an arm that is done is not run again"
     told = capsys.readouterr().err
     assert "already complete" in told
     assert "never audited" not in told

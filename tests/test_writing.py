@@ -79,7 +79,7 @@ def test_rounds_write_on_what_is_not_done(write, tmp_path, monkeypatch):
     script = {0: [" w2" * 6 + END_MARK], 1: [" w3" * 5, " w4" + END_MARK], 2: [" w5"] * 3}
     asked: list[list[str]] = []
 
-    def scripted(model, tokenizer, prompts, config, stop):
+    def scripted(model, tokenizer, prompts, config, stop, arguments):
         assert stop == END_MARK
         texts = [tokenizer.decode(ids) for ids in prompts]
         asked.append(texts)

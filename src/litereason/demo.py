@@ -13,7 +13,7 @@ from litereason import stages
 from litereason.compare.command import CompareConfig, compare
 
 ARMS = ("base", "direct", "rl", "direct-rl", "litereason", "pause", "litereason-other-row")
-QUICK_NOTE = "A quick run: it shows that every stage works; its models are hardly trained. Read no result off it."
+QUICK_NOTE = "A quick run: every stage works, its models are hardly trained. Read no result off it."
 NEW_TOKENS = 200
 PROMPTS_A_STEP = 16
 EPOCHS = 3  # passes over the RL prompts, so that the projector is refreshed twice on the way

@@ -9,7 +9,7 @@ from litereason import cost, files
 from litereason.ablations import ablated
 from litereason.generation import Completion
 from litereason.records import summarise
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
+from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks.base import Example, Task, checked_metrics, scores
 
 
@@ -54,7 +54,8 @@ def evaluate(
     """
     prompts = [task.prompt(example, mode) for example in examples]
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
-    check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
+    room = config.max_new_tokens + len(prefix_ids(model, tokenizer, config.prefix))
+    check_lengths(model, [example.id for example in examples], encoded, room)
 
     def record(indices: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
         chosen = [examples[i] for i in indices]
@@ -77,3 +78,16 @@ def evaluate(
     taken = time.perf_counter() - start
     cost.write(directory, cost.of_sampling(model, lengths, records, taken))
     return summarise(records)
+
+
+def headline(figures: dict[str, Any]) -> str:
+    """The main figures in one line."""
+    parts = []
+    if accuracy := figures["accuracy"]:
+        low, high = 100 * accuracy["low"], 100 * accuracy["high"]
+        parts.append(f"accuracy {100 * accuracy['mean']:.1f} % [{low:.1f}, {high:.1f}]")
+    parts += [f"{name} {found['mean']:.3f}" for name, found in figures["metrics"].items() if found]
+    parts.append(f"{figures['discrete_tokens']['mean']:.1f} discrete tokens")
+    parts.append(f"{figures['latent_steps']['mean']:.1f} latent steps")
+    parts.append(f"thoughts in {100 * figures['trigger_rate']['mean']:.0f} % of samples")
+    return ", ".join(parts) + f" (n = {figures['items']} items)"

@@ -80,6 +80,13 @@ def latent_processors(
     return LogitsProcessorList([BanLatent(tags, beams), *(others or []), *force])
 
 
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Ids that end a completion."""
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return ends + [i for i in [tokenizer.eos_token_id] if i is not None and i not in ends]
+
+
 @dataclasses.dataclass(frozen=True)
 class Span:
     """A stretch of a completion: `discrete` text, a `tag`, or a run of `latent` steps."""

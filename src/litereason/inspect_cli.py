@@ -13,7 +13,13 @@ from rich.table import Table
 from litereason import files
 from litereason.errors import ConfigError, DataError
 from litereason.inspection import LatentStep, Skipped, inspect_latents, skipped_probability
-from litereason.sampling import SamplingConfig, check_lengths, encode, generate_batch
+from litereason.sampling import (
+    SamplingConfig,
+    check_lengths,
+    encode,
+    generate_batch,
+    prefix_ids,
+)
 from litereason.stages import ModelOnTask, option, read_traces
 from litereason.streaming import dotted
 from litereason.traces import MAX_PROMPTED_STEPS, replaceable, split_sentences
@@ -81,9 +87,8 @@ def inspect(config: InspectConfig) -> list[Seen]:
 
 def _answer(model: Any, tokenizer: Any, config: InspectConfig, prompt: str) -> Seen:
     tags = model.latent_tags
-    start = tokenizer(config.prefix, add_special_tokens=False)["input_ids"] if config.prefix else []
     head = encode(tokenizer, prompt, tags)
-    ids = tags.expand(head + start)
+    ids = head + prefix_ids(model, tokenizer, config.prefix)
     prefix_thinks = tags.latent_token_id in ids[len(head) :]
     if not prefix_thinks:
         check_lengths(model, ["--prompt"], [ids], config.max_new_tokens)

@@ -1,5 +1,6 @@
 """Prompts in, completions out: batches sorted by length, a seed a batch, a record that resumes."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +10,11 @@ from typing import Any
 import torch
 
 from litereason import files
+from litereason.baselines import DECODINGS, decoding_of
+from litereason.baselines.base import Arguments
 from litereason.console import progress
 from litereason.errors import ConfigError, DataError
-from litereason.generation import Completion, read_completion
+from litereason.generation import Completion, end_ids, read_completion
 from litereason.model import has_latents
 from litereason.tags import Tags
 
@@ -35,8 +38,20 @@ class SamplingConfig:
     max_latent_steps: int | None = dataclasses.field(
         default=None, metadata={"help": "bound on the steps of a thought"}
     )
+    prefix: str = dataclasses.field(
+        default="",
+        metadata={"help": "text that every completion begins with, beside max_new_tokens"},
+    )
+    decoding: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": f"how latent steps are taken: by tags, or {', '.join(DECODINGS)}"},
+    )
+    decoding_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "its own, as --decoding_options.NAME VALUE"}
+    )
 
     def __post_init__(self) -> None:
+        decoding_of(self.decoding, self.decoding_options)
         for name in ("samples", "batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; expected at least 1")
@@ -78,6 +93,20 @@ def encode(tokenizer: Any, prompt: str, tags: Tags | None = None) -> list[int]:
     return ids
 
 
+def prefix_ids(model: Any, tokenizer: Any, prefix: str) -> list[int]:
+    """Ids that completions begin with; thoughts in `prefix` get their slots.
+
+    Raises:
+        LatentError: it holds the reserved token where no tag announces a latent step.
+    """
+    ids = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []
+    if (tags := tags_of(model)) is None:
+        return ids
+    ids = tags.expand(ids)
+    tags.check(ids, "--prefix")
+    return ids
+
+
 def tags_of(model: Any) -> Tags | None:
     """The model's `Tags`, or None if it has no latent steps."""
     return model.latent_tags if has_latents(model) else None
@@ -101,6 +130,16 @@ def check_lengths(model: Any, names: Sequence[str], prompts: Sequence[list[int]]
         )
 
 
+def decoding(
+    model: Any, tokenizer: Any, config: SamplingConfig
+) -> contextlib.AbstractContextManager[Arguments]:
+    """A context in which `model` decodes as `config` says; gives more arguments for `generate`."""
+    made = decoding_of(config.decoding, config.decoding_options)
+    if made is None:
+        return contextlib.nullcontext(dict)
+    return made(model, tokenizer, config.temperature)
+
+
 @torch.no_grad()
 def generate_batch(
     model: Any,
@@ -108,15 +147,21 @@ def generate_batch(
     prompts: Sequence[list[int]],
     config: SamplingConfig,
     stop: str | None = None,
+    arguments: Arguments | None = None,
 ) -> list[Completion]:
     """One completion for each encoded prompt, drawn from torch's global generator.
 
     A completion ends with the text `stop` where it writes that, and then may be called truncated.
+    `arguments` are those of `decoding`, where many batches share one.
     """
+    if arguments is None:
+        with decoding(model, tokenizer, config) as arguments:
+            return generate_batch(model, tokenizer, prompts, config, stop, arguments)
+    start = prefix_ids(model, tokenizer, config.prefix)
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) + start for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len([*p, *start]) for p in prompts])
     draw: dict[str, Any] = {"do_sample": False}
     if config.temperature > 0:
         draw = {"do_sample": True, "temperature": config.temperature}
@@ -131,13 +176,12 @@ def generate_batch(
         max_new_tokens=config.max_new_tokens,
         pad_token_id=pad,
         **draw,
+        **arguments(),
     )
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    ends += [pad, tokenizer.eos_token_id]
+    ends = [*end_ids(model, tokenizer), pad]
     tags = tags_of(model)
-    new = output[:, width:].tolist()
-    return [read_completion(row, tokenizer, tags, ends) for row in new]
+    made = output[:, width:].tolist()
+    return [read_completion(row, tokenizer, tags, ends) for row in made]
 
 
 def sample(
@@ -164,7 +208,11 @@ def sample(
     batches = list(_batches(prompts, config))
     was_training = model.training
     model.eval()
-    with progress() as bar, partial.open("a", encoding="utf-8") as file:
+    with (
+        decoding(model, tokenizer, config) as arguments,
+        progress() as bar,
+        partial.open("a", encoding="utf-8") as file,
+    ):
         task = bar.add_task(title, total=len(prompts) * config.samples, note="")
         for number, batch in enumerate(batches):
             missing = [pair for pair in batch if pair not in rows]
@@ -172,7 +220,7 @@ def sample(
                 with torch.random.fork_rng():
                     torch.manual_seed(config.seed * 1_000_003 + number)
                     chosen = [prompts[i] for i, _ in batch]
-                    done = generate_batch(model, tokenizer, chosen, config, stop)
+                    done = generate_batch(model, tokenizer, chosen, config, stop, arguments)
                 kept = record([i for i, _ in batch], done)
                 for (i, k), fields in zip(batch, kept, strict=True):
                     rows[i, k] = {"prompt_index": i, "sample": k, **fields}

@@ -7,6 +7,7 @@ too, for models too small to follow the instruction that offers thoughts.
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from litereason.errors import ConfigError
 from litereason.losses import next_token_loss
 from litereason.model import causal_lm, has_latents, projector_of
+from litereason.trainers import use_our_callbacks, whole_checkpoint
 
 Row = dict[str, list[int]]
 
@@ -129,6 +131,41 @@ class ProjectorTrainer(Trainer):
         inner = self.accelerator.unwrap_model(model)
         loss = next_token_loss(inner, **inputs, threads=self.args.group_threads) / count  # pyright: ignore[reportAttributeAccessIssue]
         return (loss, {}) if return_outputs else loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SFTJob:
+    """What a method of stage 2 is given: everything is checked and loaded.
+
+    Attributes:
+        config: the stage's options, a `stages.SFTConfig`.
+        settings: the trainer's.
+        directory: the stage's; metrics go there.
+        model: with latent steps; trained in place.
+        tokenizer: its tokenizer.
+        traces: (prompt, completion) pairs to train on.
+        held_out: the same, to report the loss on.
+    """
+
+    config: Any
+    settings: ProjectorConfig
+    directory: Path
+    model: Any
+    tokenizer: Any
+    traces: Sequence[tuple[str, str]]
+    held_out: Sequence[tuple[str, str]]
+
+    def fit(
+        self, rows: Sequence[Row], settings: ProjectorConfig, title: str, before: int = 0
+    ) -> "ProjectorTrainer":
+        """Train the model on `rows`, from the newest checkpoint if there is one.
+
+        `before` are the steps that the model was trained for earlier in the same stage.
+        """
+        trainer = ProjectorTrainer(self.model, settings, rows, self.tokenizer.pad_token_id)
+        use_our_callbacks(trainer, title, self.directory / "metrics.jsonl", before)
+        trainer.train(resume_from_checkpoint=whole_checkpoint(Path(str(settings.output_dir))))
+        return trainer
 
 
 class SkipNonFinite(TrainerCallback):

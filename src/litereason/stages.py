@@ -16,7 +16,7 @@ import torch
 
 from litereason import checkpoints, cost, files
 from litereason import model as latent
-from litereason.ablations import check_ablation, held_out_losses
+from litereason.ablations import check_ablation
 from litereason.audit.command import AuditConfig
 from litereason.audit.record import warning
 from litereason.config import LatentConfig
@@ -26,10 +26,11 @@ from litereason.fingerprint import fingerprint
 from litereason.options import command, option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import open_stage, same_inputs
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
+from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import TASKS, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
 from litereason.tasks.user_code import function_from_file
+from litereason.traces import Replacement
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -129,7 +130,24 @@ class SFTConfig(StageConfig):
     max_length: int = option(4096, "longer rows are left out")
     eval_traces: str | None = option(None, "traces to report the loss on, beside three controls")
     eval_rows: int = option(200, "so many rows of them at most")
+    method: str = option("thoughts", "how it trains: thoughts (LiteReason's) or coconut")
+    stages: int = option(3, "coconut: stages that replace one sentence more each")
+    steps_a_stage: int = option(2, "coconut: latent steps for each of these sentences")
+    epochs_a_stage: float = option(3.0, "coconut: epochs of a stage")
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.replacement = Replacement(self.shares, self.copies, self.ratio, self.loss_after)
+        for name in ("stages", "steps_a_stage", "epochs_a_stage"):
+            if not (value := getattr(self, name)) > 0:
+                raise ConfigError(f"--{name} is {value}; expected more than 0")
+        if self.method == "coconut":  # it has no projector, so the policy trains
+            self.projector, self.train = "identity", "all"
+            if "num_train_epochs" in self.trainer:
+                raise ConfigError(
+                    "--method coconut counts --epochs_a_stage, not --num_train_epochs"
+                )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -173,7 +191,8 @@ def collect(config: CollectConfig) -> Path:
     model, tokenizer = config.load(latents=config.mode == "latent")
     prompts = [task.prompt(example, config.mode) for example in examples]
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
-    check_lengths(model, [example.id for example in examples], encoded, config.max_new_tokens)
+    room = config.max_new_tokens + len(prefix_ids(model, tokenizer, config.prefix))
+    check_lengths(model, [example.id for example in examples], encoded, room)
 
     def record(indices: list[int], completions: list[Any]) -> list[dict[str, Any]]:
         chosen, texts = [examples[i] for i in indices], [c.text for c in completions]
@@ -252,11 +271,12 @@ def read_traces(path: Path, config: ModelOnTask) -> list[tuple[str, str]]:
 
 
 def sft(config: SFTConfig) -> Path:
-    """Train the projector (or everything) on traces with thoughts; write `model/`."""
-    from litereason.sft import ProjectorConfig, ProjectorTrainer
-    from litereason.traces import Replacement, training_rows
-    from litereason.trainers import use_our_callbacks, whole_checkpoint
+    """Train the projector (or everything) on traces, as `config.method` says; write `model/`."""
+    from litereason.sft import ProjectorConfig, SFTJob
+    from litereason.sft_methods import METHODS
 
+    if config.method not in METHODS:
+        raise ConfigError(f"--method is {config.method!r}; expected one of {', '.join(METHODS)}")
     default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
     pairs = read_traces(Path(config.traces or default), config)
     judged = read_traces(Path(config.eval_traces), config) if config.eval_traces else []
@@ -264,29 +284,20 @@ def sft(config: SFTConfig) -> Path:
     if (directory / "model").exists():
         say(f"sft: already complete, {directory / 'model'}")
         return directory / "model"
-    how = Replacement(config.shares, config.copies, config.ratio, config.loss_after)
     settings = trainer_settings(ProjectorConfig, directory, config, train=config.train)
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(True, **master_weights(config.train == "all"))
-
-    def rows_of(traces: list[tuple[str, str]], how: Replacement) -> list[dict[str, list[int]]]:
-        encoded = [(encode(tokenizer, p, model.latent_tags), text) for p, text in traces]
-        return training_rows(
-            encoded, how, tokenizer, model.latent_tags, config.seed, config.max_length
-        )
-
-    rows = rows_of(pairs, how)
-    held_out: list[dict[str, list[int]]] = []
-    if judged:  # one row a trace: rows of one trace are not independent
-        once = dataclasses.replace(how, shares=how.shares[-1:], copies=1, loss_after="first")
-        held_out = rows_of(judged, once)[: config.eval_rows]
-    trainer = ProjectorTrainer(model, settings, rows, tokenizer.pad_token_id)
-    use_our_callbacks(trainer, f"sft {config.name}", directory / "metrics.jsonl")
-    trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
-    result: dict[str, Any] = {"rows": len(rows), "skipped_steps": trainer.skipped_steps}
+    job = SFTJob(
+        config=config,
+        settings=settings,
+        directory=directory,
+        model=model,
+        tokenizer=tokenizer,
+        traces=pairs,
+        held_out=judged,
+    )
+    result = METHODS[config.method](job)
     result["latents_out_of_range"] = latent.backbone(model).latents_out_of_range
-    if held_out:
-        result["held_out"] = held_out_losses(model, held_out, tokenizer.pad_token_id)
     files.write_json(directory / "summary.json", result)
     lengths, epochs = [len(row["input_ids"]) for row in rows], trainer.state.epoch or 0.0
     logged = files.finished_lines(directory / "metrics.jsonl")
@@ -363,6 +374,7 @@ def master_weights(whole: bool) -> dict[str, Any]:
 def evaluate(config: EvalConfig) -> Path:
     """Write `records.jsonl` and `summary.json` of a model on a split."""
     from litereason.evaluate import evaluate as run
+    from litereason.evaluate import headline
 
     check_ablation(config.ablation)
     directory, task, examples = config.open("eval")
@@ -392,19 +404,6 @@ def evaluate(config: EvalConfig) -> Path:
     files.write_json(out, about | figures)
     say(f"eval {config.name}: {headline(figures)}")
     return out
-
-
-def headline(figures: dict[str, Any]) -> str:
-    """The main figures in one line."""
-    parts = []
-    if accuracy := figures["accuracy"]:
-        low, high = 100 * accuracy["low"], 100 * accuracy["high"]
-        parts.append(f"accuracy {100 * accuracy['mean']:.1f} % [{low:.1f}, {high:.1f}]")
-    parts += [f"{name} {found['mean']:.3f}" for name, found in figures["metrics"].items() if found]
-    parts.append(f"{figures['discrete_tokens']['mean']:.1f} discrete tokens")
-    parts.append(f"{figures['latent_steps']['mean']:.1f} latent steps")
-    parts.append(f"thoughts in {100 * figures['trigger_rate']['mean']:.0f} % of samples")
-    return ", ".join(parts) + f" (n = {figures['items']} items)"
 
 
 def finish(model: Any, tokenizer: Any, directory: Path, **kwargs: Any) -> Path:

@@ -12,7 +12,7 @@ from litereason import model as latent
 from litereason.config import LatentConfig
 from litereason.errors import ConfigError
 from litereason.generation import read_completion
-from litereason.sampling import SamplingConfig, check_lengths, encode
+from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids
 from litereason.tags import Tags
 
 DOT = "●"
@@ -94,10 +94,8 @@ def stream(
     lm, tokenizer = checkpoints.load(model)
     if not latent.has_latents(lm):
         lm = latent.attach(lm, tokenizer, LatentConfig(projector="rms"))  # untrained, but in range
-    start = tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else []
     head = encode(tokenizer, prompt, lm.latent_tags)
-    ids = lm.latent_tags.expand(head + start)
-    lm.latent_tags.check(ids, "--prefix")
+    ids = head + prefix_ids(lm, tokenizer, prefix)
     check_lengths(lm, ["--prompt"], [ids], max_new_tokens)
     draw: dict[str, Any] = {"do_sample": False}
     if temperature > 0:

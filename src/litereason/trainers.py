@@ -43,11 +43,12 @@ METRICS = {
 class MetricsFile(TrainerCallback):
     """One JSON line a logging step in `path`; on resume, lines after the checkpoint are dropped.
 
-    `seconds` are those of all processes that led to a line, but for what was lost in a kill.
+    `seconds` are those of all processes that led to a line, but for what was lost in a kill. `before` are
+    the steps of trainers that wrote to the same file earlier.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, before: int = 0) -> None:
+        self.path, self.before = path, before
         self.start = time.perf_counter()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -60,7 +61,7 @@ class MetricsFile(TrainerCallback):
                     row = json.loads(line)
                 except json.JSONDecodeError:
                     continue
-                if row["step"] <= state.global_step:
+                if row["step"] <= self.before + state.global_step:
                     kept.append(line + "\n")
                     before = row["seconds"]
         self.start -= before
@@ -75,7 +76,7 @@ class MetricsFile(TrainerCallback):
         )  # `seconds` says it, and a resumed run's file is the same but for it
         row = {METRICS.get(k, k): float(v) for k, v in numbers.items() if math.isfinite(v)}
         if {*row} & {*METRICS.values()} and state.is_world_process_zero:
-            row = {"step": state.global_step, **row, "epoch": state.epoch}
+            row = {"step": self.before + state.global_step, **row, "epoch": state.epoch}
             row["seconds"] = round(time.perf_counter() - self.start, 2)
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -142,12 +143,12 @@ def rl_line(figures: dict[str, Any], latent: bool) -> str:
     return ", ".join(told).replace(", ±", " ±")
 
 
-def use_our_callbacks(trainer: Any, title: str, metrics: Path) -> None:
-    """Replace the default printing by a rich bar and the metrics file."""
+def use_our_callbacks(trainer: Any, title: str, metrics: Path, before: int = 0) -> None:
+    """Replace the default printing by a rich bar and the metrics file (`before` as for `MetricsFile`)."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(RichProgress(title, getattr(trainer, "thinks", False)))
-    trainer.add_callback(MetricsFile(metrics))
+    trainer.add_callback(MetricsFile(metrics, before))
 
 
 def whole_checkpoint(directory: Path) -> str | None:

@@ -24,7 +24,7 @@ from litereason.generation import Completion
 from litereason.options import command, option
 from litereason.records import task_metric
 from litereason.run_dir import open_stage, same_inputs
-from litereason.sampling import SamplingConfig, check_lengths, encode, sample, tags_of
+from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import get_task
 from litereason.tasks.next_chapter import NextChapterTask, plan_of
 from litereason.text_metrics import text_metrics, words
@@ -172,7 +172,8 @@ def write_chapters(
     asked = [prompt(task, draft, config.words) for draft in drafts]
     heads = [encode(tokenizer, text, tags_of(model)) for text in asked]
     names = [draft.item for draft in drafts]
-    check_lengths(model, names, heads, config.rounds * config.max_new_tokens)
+    start = prefix_ids(model, tokenizer, config.prefix)
+    check_lengths(model, names, heads, len(start) + config.rounds * config.max_new_tokens)
     same_inputs(directory, fingerprint(model)["digest"], asked, 1)
 
     def record(_: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
@@ -189,6 +190,7 @@ def write_chapters(
             for i in going
         ]
         how = dataclasses.replace(config, samples=1, seed=config.seed + 1000 * number)
+        how.prefix = config.prefix if number == 0 else ""  # of a chapter, not of its later rounds
         partial = directory / f"round-{number + 1}.partial.jsonl"
         title = f"write {config.name}, round {number + 1} of {config.rounds}"
         rows = sample(model, tokenizer, prompts, how, record, partial, title, END_MARK)

@@ -166,23 +166,40 @@ def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
     jobs: dict[str, Any] = {}
     needs: dict[str, list[str]] = {}
     for seed in config.seeds:
-        if any("collect" in arm.needs for arm in arms):
+        missing = [arm for arm in arms if not is_done(config, arm.name, seed)]
+        if any("collect" in arm.needs for arm in missing):
             jobs[f"seed-{seed}-collect"] = functools.partial(run_collect, config, seed)
-        for arm in arms:
+        for arm in missing:
             name = f"seed-{seed}-{arm.name}"
             jobs[name] = functools.partial(run_arm, config, arm.name, seed)
-            needs[name] = [f"seed-{seed}-{need}" for need in arm.needs]
+        for arm in missing:
+            wanted = [f"seed-{seed}-{need}" for need in arm.needs]
+            needs[f"seed-{seed}-{arm.name}"] = [need for need in wanted if need in jobs]
     logs = Path(config.run_dir) / "logs"
     found = side_by_side(jobs, config.workers, logs, needs, keep_going=True)
     for seed in config.seeds:
         for arm in arms:
-            result = found[f"seed-{seed}-{arm.name}"]
+            if (name := f"seed-{seed}-{arm.name}") not in found:
+                continue
+            result = found[name]
             if is_failure(result):
                 reason = f"{type(result).__name__}: {result}"
                 say(f"{arm.name}, seed {seed} failed: {reason}")
                 result = {"status": "failed", "reason": reason, "stages": [], "cost": None}
-            place = Path(config.run_dir) / f"seed-{seed}" / "arms" / f"{arm.name}.json"
-            files.write_json(place, {"arm": arm.name, **result})
+            files.write_json(note_of(config, arm.name, seed), {"arm": arm.name, **result})
+
+
+def note_of(config: CompareConfig, arm: str, seed: int) -> Path:
+    """The file that says how an arm ended."""
+    return Path(config.run_dir) / f"seed-{seed}" / "arms" / f"{arm}.json"
+
+
+def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
+    """Whether an arm ended well and everything that it used is still there."""
+    path = note_of(config, arm, seed)
+    note = files.read_json(path) if path.exists() else {"status": None}
+    places = [path.parents[1] / place for place in note.get("stages", ())]
+    return note["status"] == "done" and all(place.is_dir() for place in places)
 
 
 def run_collect(config: CompareConfig, seed: int) -> None:

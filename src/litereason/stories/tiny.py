@@ -17,6 +17,7 @@ from litereason.stories import reasoning, world
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>", LATENT_TOKEN]
 MAX_LINES = 24
 PROMPTED_STEPS = range(1, 6)
+MORE_STEPS = range(6, 33)  # thoughts that nobody prompts for: COCONUT's
 
 
 def phrases(instructions: list[str]) -> list[str]:
@@ -30,7 +31,9 @@ def phrases(instructions: list[str]) -> list[str]:
     lines = [*reasoning.HEDGES, reasoning.DOUBT, *reasoning.GUESS.values()]
     lines += [r"\boxed{Yes}", r"\boxed{No}"]
     lines += [f"<implicit_thought>{n}</implicit_thought>" for n in PROMPTED_STEPS]
-    return tokens + [f"\n{line}" for line in lines + instructions]
+    lines += instructions
+    lines += [f"<implicit_thought>{n}</implicit_thought>" for n in MORE_STEPS]
+    return tokens + [f"\n{line}" for line in lines]
 
 
 def tiny_tokenizer(instructions: list[str]) -> PreTrainedTokenizerFast:
