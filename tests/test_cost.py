@@ -62,3 +62,10 @@ def test_costs_add_and_are_kept(tmp_path):
     cost.write(tmp_path, one + one)
     assert cost.read(tmp_path) == cost.Cost(2, 4, 6, 8, 10.0, 12.0)
     assert cost.read(tmp_path / "nothing") == cost.Cost()
+
+
+def test_parts_add_and_count_once(tmp_path):
+    one = cost.Cost(1, 2, 3, 4, 5.0, 6.0)
+    for part in ("first", "second", "second"):
+        cost.write(tmp_path, one, part)
+    assert cost.read(tmp_path) == one + one

@@ -114,12 +114,15 @@ def of_rl(model: Any, rows: Sequence[dict[str, Any]], group: int, passes: int) -
     )
 
 
-def write(directory: Path, cost: Cost) -> None:
-    """Leave the cost of a stage in its directory."""
-    files.write_json(directory / "cost.json", dataclasses.asdict(cost))
+def write(directory: Path, cost: Cost, part: str = "all") -> None:
+    """Leave the cost of a stage, or of a part of it, in its directory; a part done again counts once."""
+    path = directory / "cost.json"
+    parts = files.read_json(path) if path.exists() else {}
+    files.write_json(path, parts | {part: dataclasses.asdict(cost)})
 
 
 def read(directory: Path) -> Cost:
-    """The cost of a stage; nothing where none was written."""
+    """The cost of a stage, all parts; nothing where none was written."""
     path = directory / "cost.json"
-    return Cost(**files.read_json(path)) if path.exists() else Cost()
+    parts = files.read_json(path) if path.exists() else {}
+    return sum((Cost(**told) for told in parts.values()), Cost())

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from litereason import cost, files
 from litereason.errors import ConfigError
 from litereason.losses import next_token_loss
 from litereason.model import causal_lm, has_latents, projector_of
@@ -165,6 +166,12 @@ class SFTJob:
         trainer = ProjectorTrainer(self.model, settings, rows, self.tokenizer.pad_token_id)
         use_our_callbacks(trainer, title, self.directory / "metrics.jsonl", before)
         trainer.train(resume_from_checkpoint=whole_checkpoint(Path(str(settings.output_dir))))
+        lengths, epochs = [len(row["input_ids"]) for row in rows], trainer.state.epoch or 0.0
+        logged = files.finished_lines(self.directory / "metrics.jsonl")
+        earlier = [row["seconds"] for row in logged if row["step"] <= before]
+        taken = max([row["seconds"] for row in logged], default=0.0) - max(earlier, default=0.0)
+        spent = cost.of_training(self.model, lengths, epochs, taken)
+        cost.write(self.directory, spent, f"after step {before}")
         return trainer
 
 

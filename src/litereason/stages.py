@@ -299,10 +299,6 @@ def sft(config: SFTConfig) -> Path:
     result = METHODS[config.method](job)
     result["latents_out_of_range"] = latent.backbone(model).latents_out_of_range
     files.write_json(directory / "summary.json", result)
-    lengths, epochs = [len(row["input_ids"]) for row in rows], trainer.state.epoch or 0.0
-    logged = files.finished_lines(directory / "metrics.jsonl")
-    taken = logged[-1]["seconds"] if logged else 0.0
-    cost.write(directory, cost.of_training(model, lengths, epochs, taken))
     return finish(model, tokenizer, directory)
 
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from litereason.arms.ablated import Noise, OtherRow, Skip, Zeros
 from litereason.arms.arm import Arm
 from litereason.arms.base import Base, BaseOffered, Direct
+from litereason.arms.coconut import Coconut
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
+from litereason.arms.training_free import MixtureOfInputs, SoftThinking
 from litereason.errors import ConfigError
 
 ARMS: dict[str, Arm] = {
@@ -14,6 +16,7 @@ ARMS: dict[str, Arm] = {
     for arm in (
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
+        *(MixtureOfInputs, SoftThinking, Coconut),
     )
 }
 __all__ = ["ARMS", "Arm", "chosen"]

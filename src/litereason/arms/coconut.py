@@ -1,0 +1,19 @@
+"""COCONUT (arXiv 2412.06769): a fixed number of latent steps, learned by a curriculum."""
+
+from litereason import files
+from litereason.arms.arm import Arm
+from litereason.arms.bench import Bench
+
+
+class Coconut(Arm):
+    name, title = "coconut", "COCONUT"
+    trains = "the policy, on right traces whose sentences become latent steps stage by stage"
+    goes_latent = "at the start, for a fixed number of steps"
+    costs = "its latent steps, whatever the item"
+    needs = ("collect",)
+
+    def run(self, bench: Bench) -> None:
+        told = {"method": "coconut", "projector": "identity", "train": "all", "mode": "plain"}
+        model = bench.sft(**told)
+        prefix = "" if bench.dry else files.read_json(model.parent / "summary.json")["prefix"]
+        bench.evaluate(model, self.title, mode="plain", prefix=prefix)

@@ -1,0 +1,22 @@
+"""Baselines that train nothing: the base model decodes in another way."""
+
+from litereason.arms.arm import Arm
+from litereason.arms.bench import Bench
+
+
+class MixtureOfInputs(Arm):
+    name, title = "mixture-of-inputs", "Mixture of Inputs"
+    goes_latent = "never; each token goes in as a mixture of itself and what else was likely"
+    costs = "its reasoning in words"
+
+    def run(self, bench: Bench) -> None:
+        bench.evaluate(bench.model, self.title, mode="plain", decoding="mixture_of_inputs")
+
+
+class SoftThinking(Arm):
+    name, title = "soft-thinking", "Soft Thinking"
+    goes_latent = "from the start, until an answer is likeliest or it is certain for some steps"
+    costs = "a latent step for each token that it would have written"
+
+    def run(self, bench: Bench) -> None:
+        bench.evaluate(bench.model, self.title, mode="plain", decoding="soft_thinking")
