@@ -11,10 +11,16 @@ import litereason
 import naive
 from conftest import random_llama, word_tokenizer
 from litereason import checkpoints, files
+from litereason.ablations import ablated
 from litereason.cli import main
-from litereason.errors import LatentError, LiteReasonError
-from litereason.inspection import inspect_latents, skipped_probability
+from litereason.errors import ConfigError, LatentError, LiteReasonError
+from litereason.evaluate import evaluate
+from litereason.inspection import inspect_latents, latent_lens, skipped_probability
+from litereason.sampling import SamplingConfig
+from litereason.stages import EvalConfig
+from litereason.stages import evaluate as evaluate_stage
 from litereason.streaming import DOT
+from litereason.tasks import Example, Task
 from test_properties import byte_tokenizer
 
 WORDS = word_tokenizer()
@@ -80,6 +86,62 @@ def test_a_step_does_not_see_what_follows(model):
             assert (one.position, one.step) == (other.position, other.step)
             assert one.norm == pytest.approx(other.norm, rel=1e-5)
     assert inspect_latents(model, [1, 8, TWO, 9]) == []
+
+
+def test_the_lens_looks_at_the_projector_in_place(model):
+    own = latent_lens(model, IDS, top=4)
+    assert own == [list(step.says) for step in inspect_latents(model, IDS, top=4)]
+    assert latent_lens(model, IDS, start=8) == latent_lens(model, IDS)[2:]
+    with ablated(model, "zeros"):
+        zeroed = latent_lens(model, IDS, top=4)
+        for said, place in zip(zeroed, SLOTS, strict=True):
+            best = direct(model, IDS, place)[1].topk(4)
+            assert [p for _, p in said] == pytest.approx(best.values.tolist(), rel=1e-4)
+    assert zeroed != own
+    before = torch.get_rng_state()
+    with ablated(model, "noise"):
+        latent_lens(model, IDS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Words(Task):
+    name = "words"
+
+    def examples(self, split, limit=None):
+        return [Example(f"{split}-{i}", f" w{i} w{i + 1}", "w1") for i in range(6)][:limit]
+
+    def prompt(self, example, mode="plain"):
+        return example.text + f"<implicit_thought>{len(example.id) % 3 + 1}</implicit_thought>"
+
+    def reward(self, example, completion):
+        return float(example.answer in completion)
+
+
+@pytest.mark.parametrize("ablation", [None, "other_row", "noise"])
+def test_looking_through_the_lens_changes_no_record(model, tmp_path, ablation):
+    """`lens` adds to the latent spans of so many items; all that was sampled stays the same."""
+    config = SamplingConfig(samples=2, temperature=1.0, max_new_tokens=24, batch_size=3)
+    read = []
+    for lens in (0, 3):
+        place = (tmp_path / str(lens), "words", ablation, lens)
+        evaluate(model, WORDS, Words(), Words().examples("t"), "plain", config, *place)
+        read.append(files.read_jsonl(tmp_path / str(lens) / "records.jsonl"))
+    looked = 0
+    for plain, seen in zip(*read, strict=True):
+        for span in seen["spans"]:
+            if span[0] == "latent" and len(span) == 3:
+                said = span.pop()
+                assert len(said) == span[1] and all(len(step) == 5 for step in said)
+                assert all(p == round(p, 3) for step in said for _, p in step)
+                looked += 1
+                assert seen["prompt_index"] < 3
+        assert plain == seen
+    assert looked == sum(row["thoughts"] for row in read[0] if row["prompt_index"] < 3) > 3
+
+
+def test_a_negative_lens_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--lens is -1; expected 0 or more"):
+        evaluate_stage(EvalConfig(model="nowhere", run_dir=str(tmp_path), lens=-1))
 
 
 @pytest.mark.parametrize("cut", [6, 9, 12])

@@ -1,5 +1,6 @@
 """A model and a task in; records and figures over items out."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +9,31 @@ from typing import Any
 from litereason import cost, files
 from litereason.ablations import ablated
 from litereason.generation import Completion
+from litereason.inspection import latent_lens
 from litereason.records import summarise
 from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks.base import Example, Task, checked_metrics, scores
 
 
 def completion_record(
-    example: Example, completion: Completion, reward: float | None
+    example: Example,
+    completion: Completion,
+    reward: float | None,
+    lens: Sequence[Sequence[tuple[str, float]]] = (),
 ) -> dict[str, Any]:
-    """What is kept of one completion; spans show every latent step."""
-    spans: list[list[Any]] = [
-        [s.kind, len(s.ids) if s.kind == "latent" else s.text] for s in completion.spans
-    ]
+    """What is kept of one completion; spans show every latent step.
+
+    Args:
+        lens: what the LM head would say at each latent step, if it was asked.
+    """
+    spans: list[list[Any]] = []
+    said = iter(lens)
+    for span in completion.spans:
+        latent = span.kind == "latent"
+        spans.append([span.kind, len(span.ids) if latent else span.text])
+        if latent and lens:
+            steps = itertools.islice(said, len(span.ids))
+            spans[-1].append([[[text, round(p, 3)] for text, p in step] for step in steps])
     return {
         "item": example.id,
         "label": example.answer,
@@ -43,6 +57,7 @@ def evaluate(
     directory: Path,
     title: str,
     ablation: str | None = None,
+    lens: int = 0,
 ) -> dict[str, Any]:
     """Sample every example, score, and write `records.jsonl`; returns the figures of the summary.
 
@@ -51,6 +66,7 @@ def evaluate(
         directory: where records go; an interrupted evaluation goes on from there.
         title: shown beside the progress bar.
         ablation: replace the latents (`litereason.ablations`).
+        lens: of so many examples, keep what the LM head would say at each latent step.
     """
     prompts = [task.prompt(example, mode) for example in examples]
     encoded = [encode(tokenizer, prompt, tags_of(model)) for prompt in prompts]
@@ -60,11 +76,15 @@ def evaluate(
     def record(indices: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
         chosen = [examples[i] for i in indices]
         rewards = scores(task, chosen, [completion.text for completion in completions])
+        looks = [
+            _lens(model, encoded[i], completion) if i < lens else []
+            for i, completion in zip(indices, completions, strict=True)
+        ]
         return [
-            completion_record(example, completion, reward)
+            completion_record(example, completion, reward, look)
             | {"metrics": checked_metrics(task, example, completion.text), "prompt": prompts[i]}
-            for i, example, completion, reward in zip(
-                indices, chosen, completions, rewards, strict=True
+            for i, example, completion, reward, look in zip(
+                indices, chosen, completions, rewards, looks, strict=True
             )
         ]
 
@@ -91,3 +111,12 @@ def headline(figures: dict[str, Any]) -> str:
     parts.append(f"{figures['latent_steps']['mean']:.1f} latent steps")
     parts.append(f"thoughts in {100 * figures['trigger_rate']['mean']:.0f} % of samples")
     return ", ".join(parts) + f" (n = {figures['items']} items)"
+
+
+def _lens(model: Any, prompt: list[int], completion: Completion) -> list[list[tuple[str, float]]]:
+    """What the LM head would say at the completion's latent steps, where tags announce them all."""
+    kinds = [span.kind for span in completion.spans]
+    steps = [k for k, kind in enumerate(kinds) if kind == "latent"]
+    if not steps or any(k == 0 or kinds[k - 1] != "tag" for k in steps):
+        return []
+    return latent_lens(model, [*prompt, *completion.ids], start=len(prompt))

@@ -5,8 +5,10 @@ nearest to, how large it is beside them; for a thought that stands for a known s
 that sentence is after it, and how probable it was before.
 """
 
+import contextlib
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +89,38 @@ def inspect_latents(model: Any, ids: Sequence[int], top: int = 5) -> list[Latent
         says, near = _top(lm, said[n], top), _top(lm, cosines[n], top)
         steps.append(LatentStep(k, thought, step, says, near, float(norms[n])))
     return steps
+
+
+@torch.no_grad()
+def latent_lens(model: Any, ids: Sequence[int], start: int = 0, top: int = 5) -> list[list[Scored]]:
+    """What the LM head would say at each latent step of `ids` `(length,)` from position `start` on.
+
+    The latents are those of the projector in place. One that draws at random (`litereason.ablations`)
+    draws anew; neither what it remembers nor torch's generator is moved, so that sampling goes on as
+    if nobody had looked.
+
+    Returns:
+        One list a step: the `top` most probable tokens as text, with their probabilities.
+
+    Raises:
+        LatentError: as for `inspect_latents`.
+    """
+    with _unmoved(model):
+        steps = inspect_latents(model, ids, top)
+    return [list(step.says) for step in steps if step.position >= start]
+
+
+@contextlib.contextmanager
+def _unmoved(model: Any) -> Iterator[None]:
+    """A copy of the projector in its place that shares its weights but not its memory."""
+    spine = backbone(model)
+    projector = spine.latent_projector
+    spine.latent_projector = copy.copy(projector)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        spine.latent_projector = projector
 
 
 @torch.no_grad()

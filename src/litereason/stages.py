@@ -176,6 +176,7 @@ class EvalConfig(StageConfig, SamplingConfig):
     samples: int = option(10, "completions per item")
     ablation: str | None = option(None, "replace latents: zeros, noise, other_row or init")
     title: str | None = option(None, "what the report calls this arm")
+    lens: int = option(0, "keep what the LM head says at each latent step, for so many items")
 
 
 def collect(config: CollectConfig) -> Path:
@@ -373,6 +374,8 @@ def evaluate(config: EvalConfig) -> Path:
     from litereason.evaluate import headline
 
     check_ablation(config.ablation)
+    if config.lens < 0:
+        raise ConfigError(f"--lens is {config.lens}; expected 0 or more items")
     directory, task, examples = config.open("eval")
     out = directory / "summary.json"
     if out.exists():
@@ -382,9 +385,8 @@ def evaluate(config: EvalConfig) -> Path:
     start = time.perf_counter()
     model, tokenizer = config.load(latents=config.mode == "latent")
     title = f"eval {config.name}"
-    figures = run(
-        model, tokenizer, task, examples, config.mode, config, directory, title, config.ablation
-    )
+    place = (directory, title, config.ablation, config.lens)
+    figures = run(model, tokenizer, task, examples, config.mode, config, *place)
     about = {
         "arm": config.name,
         "title": config.title or config.name,

@@ -1,38 +1,45 @@
-"""The report: a run directory becomes one HTML file that stands alone.
+"""The report: a comparison of several seeds, or an ordinary run, becomes one HTML file that stands alone.
 
 Everything shown was measured before: this package reads records and summaries, and imports neither
 torch nor transformers. jinja2 and matplotlib come with `pip install 'litereason[report]'`.
 
     run.py       what a run directory holds, as plain data
-    read.py      its files -> run.py, every field checked
+    fields.py, arms.py, read.py    its files -> run.py, every field checked
     numbers.py   how figures are written
-    findings.py  plain sentences on what held and what did not
+    claims.py, latents.py, findings.py    plain sentences on what held and what did not
     style.py     an arm's colour and marker
-    figures.py   matplotlib -> inline SVG
-    traces.py    the items shown, and their thoughts
-    page.html.j2, page.css   the page
+    figures.py, trade_off.py       matplotlib -> inline SVG
+    traces.py    the items shown without JavaScript, and their thoughts
+    viewer.py    the records that the trace viewer shows
+    *.html.j2, page.css, viewer.js    the page
 """
 
+import base64
+import hashlib
 import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from litereason.errors import ConfigError
-from litereason.report import figures, numbers, traces
+from litereason.report import figures, latents, numbers, traces, trade_off, viewer
+from litereason.report.claims import MARKS
 from litereason.report.findings import findings, summary
 from litereason.report.read import read_run
-from litereason.report.run import Run
+from litereason.report.run import LENGTHS, Run
 from litereason.report.style import COLOURS, styles
 
 __all__ = ["write_report"]
+
+MOST_BYTES = 4_900_000  # of the page
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of a run directory as one self-contained HTML file.
 
     Args:
-        run: the run directory; at least one arm must be evaluated (`run/eval/<arm>/`).
+        run: the run directory; an ordinary run (`run/eval/<arm>/`) or a comparison
+            (`run/seed-*/`, with `comparison.json`).
         out: the file to write; default `run/report.html`. It appears complete or not at all.
 
     Returns:
@@ -65,45 +72,90 @@ def _render(run: Run) -> str:
             "pip install 'litereason[report]'"
         ) from error
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_file),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    # only our own drawings and style sheet are trusted; all that was read is escaped
-    rl = [Markup(svg) for svg in figures.curves(run, "rl", figures.RL_PANELS)]
-    sft = [Markup(svg) for svg in figures.curves(run, "sft", figures.SFT_PANELS)]
+    script = _file("viewer.js")
+    # only our own drawings, style sheet and script are trusted; all that was read is escaped
+    curves = {
+        stage: [Markup(one) for one in figures.curves(run, stage, panels)]
+        for stage, panels in (("rl", figures.RL_PANELS), ("sft", figures.SFT_PANELS))
+    }
     values: dict[str, Any] = {
+        **_tables(run),
         "run": run,
         "name": run.path.resolve().name,
         "css": Markup(_file("page.css")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "colours": COLOURS,
+        "marks": MARKS,
         "summary": summary(run),
         "findings": findings(run),
-        "trade_off": [Markup(figures.trade_off(run, narrow)) for narrow in (False, True)],
-        "majority": figures.majority_share(run),
+        "trade_off": [Markup(trade_off.plot(run, narrow)) for narrow in (False, True) if run.arms],
+        "all_labelled": len(trade_off.labelled(run)) == len(run.arms),
+        "majority": trade_off.majority_share(run),
         "swatches": {name: Markup(figures.swatch(one)) for name, one in styles(run).items()},
-        "curves": {"rl": rl, "sft": sft},
+        "curves": curves,
         "choice": traces.choose(run),
+        "seeds": viewer.seeds(run),
+        "side_by_side": _side_by_side(run),
+        "samples": max((arm.samples for arm in run.arms), default=0),
         "numbers": numbers,
         "settings": _settings(run),
     }
-    return environment.from_string(_file("page.html.j2")).render(values)
+    page = environment.get_template("page.html.j2")
+    # the records get what room the rest of the page leaves
+    rest = page.render(values | {"records": ""})
+    found = viewer.records(run, MOST_BYTES - len(rest.encode()))
+    return page.render(values | {"records": Markup(found)})
+
+
+def _tables(run: Run) -> dict[str, Any]:
+    """What the tables show."""
+    metrics = ["accuracy", "reward", *run.own_metrics, *LENGTHS]
+    if all(arm.figures.get("accuracy") == arm.figures.get("reward") for arm in run.arms):
+        metrics.remove("reward")  # a reward of 0 or 1 is the accuracy again
+    listed = [*run.arms, *(arm for arm in run.failed if not arm.evaluations)]
+    costs = [
+        name for arm in listed for name, value in (arm.cost or {}).items() if value is not None
+    ]
+    return {
+        "metrics": [name for name in metrics if any(arm.figures.get(name) for arm in run.arms)],
+        "lengths": LENGTHS,
+        "listed": listed,
+        "about": [arm for arm in listed if arm.trains or arm.goes_latent or arm.costs],
+        "costs": list(dict.fromkeys(costs)),
+        "answer": latents.answer(run),
+        "controls": latents.controls(run),
+    }
+
+
+def _side_by_side(run: Run) -> list[str]:
+    """The arms that the viewer shows at first."""
+    names = [name for name in ("base", "rl", "litereason", "pause") if run.arm(name)]
+    return names if len(names) > 1 else [arm.name for arm in run.arms if not arm.ablation][:4]
 
 
 def _settings(run: Run) -> dict[str, str]:
     """What was evaluated; many values of one setting are counted."""
+    found = [one for arm in run.arms for one in arm.evaluations]
     shown = {
-        "Task": [arm.task for arm in run.arms],
-        "Split": [arm.split for arm in run.arms],
-        "Model": [arm.model for arm in run.arms],
-        "Items": [numbers.number(arm.items, 0) for arm in run.arms],
-        "Samples an item": [numbers.number(arm.samples, 0) for arm in run.arms],
-        "Seed": [str(arm.seed) for arm in run.arms],
+        "Task": [one.task for one in found],
+        "Split": [one.split for one in found],
+        "Model": [one.model for one in found],
+        "Items": [numbers.number(one.items, 0) for one in found],
+        "Samples an item": [numbers.number(one.samples, 0) for one in found],
     }
-    found = {}
+    told = {}
     for name, values in shown.items():
         kinds = list(dict.fromkeys(values))
         # each arm's own model stands beside its command
-        found[name] = f"{len(kinds)} different ones" if len(kinds) > 2 else ", ".join(kinds)
-    return found
+        told[name] = f"{len(kinds)} different ones" if len(kinds) > 2 else ", ".join(kinds)
+    return {**told, "Seeds" if len(run.seeds) > 1 else "Seed": ", ".join(map(str, run.seeds))}
 
 
 def _file(name: str) -> str:

@@ -3,7 +3,7 @@
 A no-break space stands before a unit and a true minus before a negative number.
 """
 
-from litereason.report.run import Comparison, Estimate
+from litereason.report.run import LENGTHS, Arm, Comparison, Estimate
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -45,27 +45,43 @@ def rate(estimate: Estimate) -> str:
     return f"{percent(estimate.mean)} {interval(estimate, 100)}"
 
 
+def share(estimate: Estimate) -> str:
+    """A share as `93 % [85, 100]`."""
+    return f"{percent(estimate.mean, 0)} {interval(estimate, 100, 0)}"
+
+
 def probability(p: float) -> str:
     """`p = 0.210` or `p < 0.001`."""
     return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.3f}"
 
 
-def count(*items: int) -> str:
-    """`n = 500 items`, or both sizes when they differ."""
+def count(*items: int, seeds: int = 1) -> str:
+    """`n = 500 items`, or both sizes when they differ; `n = 500 items × 3 seeds`."""
     sizes = list(dict.fromkeys(number(size, 0) for size in items))
-    return f"n{NBSP}={NBSP}{' and '.join(sizes)}{NBSP}items"
+    times = f" ×{NBSP}{seeds}{NBSP}seeds" if seeds > 1 else ""
+    return f"n{NBSP}={NBSP}{' and '.join(sizes)}{NBSP}items{times}"
+
+
+def judged(*arms: Arm) -> str:
+    """What arms were judged on: their items, and their seeds when there are several."""
+    return count(*(arm.items for arm in arms), seeds=min(len(arm.seeds) for arm in arms))
 
 
 def difference(one: Comparison, signed: bool = True) -> str:
-    """`+2.0 points [−1.0, 5.0], p = 0.210, n = 500 items`."""
+    """`+2.0 points [−1.0, 5.0], corrected p = 0.210, n = 500 items`."""
+    told = f"{size(one, signed)}, corrected {probability(one.p_corrected)}"
+    return f"{told}, {count(one.items, seeds=len(one.seeds))}"
+
+
+def size(one: Comparison, signed: bool = True) -> str:
+    """`+2.0 points [−1.0, 5.0]`."""
     if one.metric in ("accuracy", "trigger_rate"):
-        size, unit = number(100 * one.difference), f"{NBSP}points {interval(one, 100)}"
-    elif one.metric == "reward":
-        size, unit = number(one.difference, 3), f" {interval(one, digits=3)}"
+        told = f"{number(100 * one.difference)}{NBSP}points {interval(one, 100)}"
+    elif one.metric in LENGTHS:
+        told = f"{number(one.difference)} {interval(one)}"
     else:
-        size, unit = number(one.difference), f" {interval(one)}"
-    sign = "+" if signed and one.difference > 0 else ""
-    return f"{sign}{size}{unit}, {probability(one.p)}, {count(one.items)}"
+        told = f"{number(one.difference, 3)} {interval(one, digits=3)}"
+    return ("+" if signed and one.difference > 0 else "") + told
 
 
 def duration(seconds: float) -> str:
@@ -78,9 +94,25 @@ def duration(seconds: float) -> str:
     return " ".join(f"{count}{NBSP}{unit}" for count, unit in parts if count)
 
 
-def fewer(value: float, reference: float) -> str:
-    """`58 % fewer` or `24 % more`, of `reference`; the caller names the denominator."""
+def fewer(share: Estimate) -> str:
+    """A share saved as `58 % [55, 61] fewer` or `24 % [20, 28] more`; the caller names what of."""
+    if share.mean < 0:
+        more = Estimate(-share.mean, -share.high, -share.low)
+        return f"{percent(more.mean, 0)} {interval(more, 100, 0)} more"
+    return f"{percent(share.mean, 0)} {interval(share, 100, 0)} fewer"
+
+
+def fewer_means(value: float, reference: float) -> str:
+    """The same of two means, where no interval is known."""
     if reference <= 0:
         return "not comparable (the reference is 0)"
     share = 1 - value / reference
     return f"{percent(abs(share), 0)} {'fewer' if share >= 0 else 'more'}"
+
+
+def compact(value: float) -> str:
+    """`1234567` -> `1.23 M`: three digits and a unit."""
+    for unit, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{NBSP}{unit}"
+    return number(value, 0 if value == int(value) else 1)

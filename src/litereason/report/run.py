@@ -5,10 +5,16 @@ only tells them. `read.py` fills these from the files.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# The order in which arms are listed; a name that is not here follows, alphabetically.
+# What every arm's figures hold; others are the task's own.
+SCORES = ("accuracy", "reward")
+LENGTHS = ("discrete_tokens", "total_tokens", "latent_steps", "trigger_rate")
+FIGURES = (*SCORES, *LENGTHS)
+# Each has a colour and a marker of its own; other names follow, alphabetically. An ordinary run lists
+# its arms in this order, a comparison in its own.
 ARM_ORDER = (
     "base",
     "direct",
@@ -20,27 +26,48 @@ ARM_ORDER = (
     "litereason-zeros",
     "litereason-noise",
     "litereason-skip",
+    "sft",
+    "rl-lp",
+    "litereason-lp",
+    "mixture-of-inputs",
+    "soft-thinking",
+    "coconut",
+    "colar",
+    "colar-rl",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over items with its 95 % item-level bootstrap interval."""
+    """A mean with its 95 % bootstrap interval, and the mean under each seed where it is known."""
 
     mean: float
     low: float
     high: float
+    by_seed: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """The share of tokens saved against another arm: of those written, and with latent steps."""
+
+    discrete: Estimate
+    total: Estimate
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One sample of one item; `spans` are (kind, text or number of latent steps)."""
+    """One sample of one item.
+
+    `spans` are (kind, text or number of latent steps, lens): the lens is one list of (token, probability)
+    a latent step, or None.
+    """
 
     item: str
     sample: int
     label: str
     prompt: str
-    spans: tuple[tuple[str, Any], ...]
+    spans: tuple[tuple[str, Any, Any], ...]
     reward: float | None
     correct: bool | None
     discrete_tokens: int
@@ -50,10 +77,10 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True)
-class Arm:
-    """One evaluated arm: its summary and its records."""
+class Evaluation:
+    """An arm under one seed: its summary and its records."""
 
-    name: str
+    arm: str
     title: str
     task: str
     split: str
@@ -61,12 +88,7 @@ class Arm:
     items: int
     samples: int
     seed: int
-    accuracy: Estimate | None
-    reward: Estimate | None
-    discrete_tokens: Estimate
-    total_tokens: Estimate
-    latent_steps: Estimate
-    trigger_rate: Estimate
+    figures: dict[str, Estimate | None]
     steps_per_thought: float | None
     truncated: float
     seconds: float
@@ -76,8 +98,89 @@ class Arm:
 
 
 @dataclasses.dataclass(frozen=True)
+class Arm:
+    """One arm over all its seeds; `evaluations` is empty when it failed under every seed.
+
+    `trains`, `goes_latent` and `costs` are sentences, `cost` is figures, `saved` is by the arm it is saved
+    against, `configs` are the settings of its stages by file. What is not known is None.
+    """
+
+    name: str
+    title: str
+    evaluations: tuple[Evaluation, ...]
+    figures: dict[str, Estimate | None]
+    ablation: str | None = None
+    trains: str | None = None
+    goes_latent: str | None = None
+    costs: str | None = None
+    status: str = "done"
+    reason: str | None = None
+    saved: dict[str, Saved | None] = dataclasses.field(default_factory=dict)
+    recovered: Estimate | None = None
+    front: float | None = None
+    cost: dict[str, float | None] | None = None
+    configs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those it was evaluated under."""
+        return tuple(one.seed for one in self.evaluations)
+
+    @property
+    def items(self) -> int:
+        """How many it was judged on."""
+        return self.evaluations[0].items
+
+    @property
+    def samples(self) -> int:
+        """Completions an item."""
+        return self.evaluations[0].samples
+
+    @property
+    def truncated(self) -> float:
+        """Share of samples that met the token limit."""
+        return _mean([one.truncated for one in self.evaluations])
+
+    @property
+    def steps_per_thought(self) -> float | None:
+        """Latent steps a thought, or None when there was no thought under some seed."""
+        found = [one.steps_per_thought for one in self.evaluations]
+        known = [value for value in found if value is not None]
+        return _mean(known) if len(known) == len(found) else None
+
+    def figure(self, metric: str) -> Estimate:
+        """A figure that every evaluated arm has."""
+        found = self.figures.get(metric)
+        assert found is not None, f"read.py lets no arm in without {metric}"
+        return found
+
+    @property
+    def discrete_tokens(self) -> Estimate:
+        return self.figure("discrete_tokens")
+
+    @property
+    def total_tokens(self) -> Estimate:
+        return self.figure("total_tokens")
+
+    @property
+    def latent_steps(self) -> Estimate:
+        return self.figure("latent_steps")
+
+    @property
+    def trigger_rate(self) -> Estimate:
+        return self.figure("trigger_rate")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The paired difference a - b on the same items."""
+    """The paired difference a - b on the same items under the same seeds.
+
+    `p_corrected` is corrected for all comparisons of its family.
+    """
 
     a: str
     b: str
@@ -86,18 +189,27 @@ class Comparison:
     low: float
     high: float
     p: float
+    p_corrected: float
     items: int
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...] = ()
 
     def flipped(self) -> "Comparison":
         """The same comparison told as b - a."""
         return dataclasses.replace(
-            self, a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low
+            self,
+            a=self.b,
+            b=self.a,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            by_seed=tuple(-one for one in self.by_seed),
         )
 
     @property
-    def holds_zero(self) -> bool:
-        """Whether the interval leaves room for no difference at all."""
-        return self.low <= 0 <= self.high
+    def shown(self) -> bool:
+        """Whether a difference was shown: no 0 in the interval, and a corrected p below .05."""
+        return not self.low <= 0 <= self.high and self.p_corrected < 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,20 +256,34 @@ class Audit:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """All that one page is made from; `curves` is stage -> arm -> rows of metrics."""
+    """All that one page is made from.
+
+    `arms` are those with figures; `failed` are those that failed under some or all seeds. `curves` is
+    stage -> arm -> one list of rows of metrics a seed.
+    """
 
     path: Path
+    task: str
+    split: str
+    seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
+    failed: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     audits: tuple[Audit, ...]
-    curves: dict[str, dict[str, list[dict[str, float]]]]
+    curves: dict[str, dict[str, list[list[dict[str, float]]]]]
     timings: dict[str, float]
     config: str | None
 
     @property
     def metric(self) -> str:
         """What arms are ranked by: accuracy, or reward when any arm has no accuracy."""
-        return "accuracy" if all(arm.accuracy for arm in self.arms) else "reward"
+        return "accuracy" if all(arm.figures.get("accuracy") for arm in self.arms) else "reward"
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """The task's own metrics that some arm has a figure of."""
+        names = [name for arm in self.arms for name, value in arm.figures.items() if value]
+        return tuple(name for name in dict.fromkeys(names) if name not in FIGURES)
 
     def arm(self, name: str) -> Arm | None:
         """The arm of that name, if it was evaluated."""
@@ -165,9 +291,7 @@ class Run:
 
     def score(self, arm: Arm) -> Estimate:
         """The arm's estimate of `metric`."""
-        score = getattr(arm, self.metric)
-        assert score is not None, "read_run lets no arm in without a score"
-        return score
+        return arm.figure(self.metric)
 
     def difference(self, a: str, b: str, metric: str) -> Comparison | None:
         """The paired difference a - b, whichever way round it was stored."""
@@ -177,6 +301,15 @@ class Run:
             if one.metric == metric and (one.a, one.b) == (b, a):
                 return one.flipped()
         return None
+
+    def mean_curve(self, stage: str, arm: str, key: str) -> list[tuple[float, float]]:
+        """(step, mean over seeds) of what was logged, at the steps that every seed logged."""
+        seeds = [
+            {row["step"]: row[key] for row in rows if key in row}
+            for rows in self.curves.get(stage, {}).get(arm, [])
+        ]
+        shared = set.intersection(*map(set, seeds)) if seeds else set()
+        return [(step, _mean([seed[step] for seed in seeds])) for step in sorted(shared)]
 
     def title(self, name: str) -> str:
         """The arm's title, or its name when it was trained but not evaluated."""

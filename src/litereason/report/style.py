@@ -23,6 +23,12 @@ COLOURS = (
     ("#9b2c3f", "#ff9aa8"),
     ("#4d7c0f", "#b4dc5a"),
     ("#334155", "#dbe3ee"),
+    ("#86198f", "#e98bf5"),
+    ("#5c6300", "#cdd65a"),
+    ("#8c3b1b", "#f2a584"),
+    ("#3730a3", "#a9b6ff"),
+    ("#075985", "#8ad8fc"),
+    ("#166534", "#8ff0b4"),
 )
 MARKERS = ("s", "v", "^", "D", "o", "P", "X", "p", "h", "<", ">")
 
@@ -41,11 +47,12 @@ class Style:
 
 
 def styles(run: Run) -> dict[str, Style]:
-    """The style of every arm that was evaluated or trained; fixed for the known names."""
+    """The style of every arm that was evaluated, trained or failed; fixed for the known names."""
     trained = {name for curves in run.curves.values() for name in curves}
+    named = {arm.name for arm in (*run.arms, *run.failed)}
     found: dict[str, Style] = {}
     unknown = 0
-    for name in sorted({arm.name for arm in run.arms} | trained, key=arm_rank):
+    for name in sorted(named | trained, key=arm_rank):
         place = ARM_ORDER.index(name) if name in ARM_ORDER else len(ARM_ORDER) + unknown
         unknown += name not in ARM_ORDER
         arm = run.arm(name)

@@ -5,6 +5,8 @@ the page says so, with the count of items on which all arms agreed.
 """
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from litereason.report.run import Arm, Record, Run
 
@@ -20,10 +22,11 @@ DOTS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A stretch of a trace: text, or a thought (its tag and its latent steps)."""
+    """A stretch of a trace: text, or a thought (its tag, its latent steps, what a lens saw there)."""
 
     text: str
     steps: int | None = None
+    lens: Any = None
 
     @property
     def title(self) -> str:
@@ -77,18 +80,38 @@ class Choice:
     differing: int
 
 
-def choose(run: Run) -> Choice:
-    """Up to three items that every arm answered, those on which arms differ most first."""
-    first: dict[str, dict[str, Record]] = {}
+def first_samples(run: Run) -> dict[str, dict[tuple[str, int], Record]]:
+    """item -> (arm, seed) -> the item's first sample."""
+    found: dict[str, dict[tuple[str, int], Record]] = {}
     for arm in run.arms:
-        for record in sorted(arm.records, key=lambda one: one.sample, reverse=True):
-            first.setdefault(record.item, {})[arm.name] = record
-    common = {item: rows for item, rows in first.items() if len(rows) == len(run.arms)}
+        for one in arm.evaluations:
+            for record in one.records:
+                rows = found.setdefault(record.item, {})
+                if record.sample <= rows.get((arm.name, one.seed), record).sample:
+                    rows[arm.name, one.seed] = record
+    return found
+
+
+def choose(run: Run) -> Choice:
+    """Up to three items that every arm answered, those on which arms differ most first.
+
+    Every arm is shown under the first seed that it was evaluated under.
+    """
+    shown = {(arm.name, arm.seeds[0]): arm.name for arm in run.arms}
+    common = {}
+    for item, rows in first_samples(run).items():
+        by_arm = {shown[key]: record for key, record in rows.items() if key in shown}
+        if len(by_arm) == len(run.arms):
+            common[item] = by_arm
     main = [arm.name for arm in run.arms if not arm.ablation]
     outcomes = {
-        item: tuple(_outcome(rows[name]) for name in main or rows) for item, rows in common.items()
+        item: tuple(outcome(rows[name]) for name in main or rows) for item, rows in common.items()
     }
-    ranked = sorted(common, key=lambda item: _rank(outcomes[item], common[item]), reverse=True)
+    ranked = sorted(
+        common,
+        key=lambda item: (spread(outcomes[item]), _thinks(common[item].values())),
+        reverse=True,
+    )
     chosen: list[str] = []
     seen: set[tuple[float, ...]] = set()
     # first one item for each pattern of outcomes, so that the three tell different stories
@@ -104,17 +127,21 @@ def choose(run: Run) -> Choice:
     )
 
 
-def _outcome(record: Record) -> float:
+def outcome(record: Record) -> float:
+    """How an answer was judged: 1 or 0, or its reward."""
     if record.correct is not None:
         return float(record.correct)
     return record.reward or 0.0
 
 
-def _rank(outcomes: tuple[float, ...], rows: dict[str, Record]) -> tuple[float, bool]:
-    """How evenly the arms disagree, then whether some arm had a thought."""
+def spread(outcomes: Sequence[float]) -> float:
+    """How evenly outcomes disagree: the larger, the more."""
     mean = sum(outcomes) / len(outcomes)
-    spread = sum((outcome - mean) ** 2 for outcome in outcomes)
-    return spread, any(record.latent_steps for record in rows.values())
+    return sum((one - mean) ** 2 for one in outcomes)
+
+
+def _thinks(records: Iterable[Record]) -> bool:
+    return any(record.latent_steps for record in records)
 
 
 def _item(run: Run, name: str, rows: dict[str, Record]) -> Item:
@@ -133,19 +160,23 @@ def _item(run: Run, name: str, rows: dict[str, Record]) -> Item:
 
 
 def _trace(arm: Arm, record: Record, limit: int) -> Trace:
-    pieces: list[Piece] = []
+    found, cut = pieces(record, limit)
+    return Trace(arm, record, found, cut)
+
+
+def pieces(record: Record, limit: int) -> tuple[tuple[Piece, ...], int]:
+    """A record's stretches with at most `limit` characters of text, and how many are left out."""
+    found: list[Piece] = []
     length = cut = 0
-    for kind, value in record.spans:
+    for kind, value, lens in record.spans:
         if kind == "latent":
             # the steps belong to the tag before them; without one they stand alone
-            if pieces and pieces[-1].steps == 0:
-                pieces[-1] = Piece(pieces[-1].text, value)
-            else:
-                pieces.append(Piece("", value))
+            tag = found.pop().text if found and found[-1].steps == 0 else ""
+            found.append(Piece(tag, value, lens))
             continue
         kept = value[: max(0, limit - length)]
         length += len(value)
         cut += len(value) - len(kept)
         if kept:
-            pieces.append(Piece(kept, 0 if kind == "tag" else None))
-    return Trace(arm, record, tuple(pieces), cut)
+            found.append(Piece(kept, 0 if kind == "tag" else None))
+    return tuple(found), cut

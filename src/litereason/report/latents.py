@@ -1,0 +1,137 @@
+"""Do the latent steps do anything? LiteReason beside its controls.
+
+Two controls can tell: an arm that was trained with a pause embedding in place of latents, and LiteReason
+with the latents of another row. Latents that are destroyed only show that a policy misses its format.
+"""
+
+from litereason.report import numbers
+from litereason.report.claims import (
+    FAILED,
+    HELD,
+    NOT_SHOWN,
+    NOTE,
+    PARTLY,
+    UNTESTED,
+    Finding,
+    compare,
+    superiority,
+    together,
+)
+from litereason.report.run import Arm, Comparison, Run
+
+# Below this share of samples with a thought the policy has in effect stopped thinking latently.
+GONE = 0.05
+QUESTION = "Do the latent steps do anything?"
+
+
+def other_row(run: Run) -> Arm | None:
+    """LiteReason with the latents of another row."""
+    found = [arm for arm in run.arms if arm.ablation == "other_row"]
+    # named after the arm whose latents they replace
+    return min(found, key=lambda arm: len(arm.name), default=None)
+
+
+def answer(run: Run) -> Finding:
+    """The question answered in one sentence, with the paired differences to both controls."""
+    ours = run.arm("litereason")
+    if not ours:
+        return Finding(UNTESTED, QUESTION, "Not tested: the arm litereason has no result.")
+    controls = [arm for arm in (run.arm("pause"), other_row(run)) if arm]
+    paired = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in controls]
+    known = [(arm, one) for arm, one in paired if one]
+    if not known:
+        return Finding(
+            UNTESTED,
+            QUESTION,
+            f"Not tested: {ours.title} was compared neither with a trained pause nor with another row's "
+            "latents.",
+        )
+    told = "; ".join(f"minus {arm.title}: {numbers.difference(one)}" for arm, one in known)
+    if ours.trigger_rate.mean < GONE:
+        rate = numbers.rate(ours.trigger_rate)
+        text = f"Nothing can be said of them: only {rate} of {ours.title}'s samples hold a thought"
+        return Finding(NOT_SHOWN, QUESTION, f"{text} ({ours.title} {told}).")
+    verdict = together([superiority(one) for _, one in known])
+    if verdict == HELD and len(known) < 2:
+        verdict = PARTLY
+    word = {HELD: "Yes", PARTLY: "In part", NOT_SHOWN: "It was not shown", FAILED: "No"}[verdict]
+    more = "" if len(known) == 2 else "; the other control has no result"
+    return Finding(verdict, QUESTION, f"{word}: {ours.title} {told}{more}.")
+
+
+def controls(run: Run) -> list[Comparison]:
+    """Paired differences of an arm to what replaces its latents."""
+    found = []
+    for one in run.comparisons:
+        b = run.arm(one.b)
+        if b and one.metric == run.metric and one.a.startswith("litereason"):
+            found += [one] if b.ablation or b.name == "pause" else []
+    return found
+
+
+def latents_matter(run: Run) -> list[Finding]:
+    """One finding for each of the two controls."""
+    ours, found = run.arm("litereason"), []
+    if not ours:
+        return []
+    pairs = (
+        (run.arm("pause"), "The latent steps do more than a trained pause"),
+        (other_row(run), "The latent steps carry what belongs to their own story"),
+    )
+    gone = ours.trigger_rate.mean < GONE
+    for control, claim in pairs:
+        if control:
+            paired, text = compare(run, ours, control)
+            # where hardly a thought is left, a difference is one of training, not of latent steps
+            verdict = NOT_SHOWN if gone and paired else superiority(paired)
+            found.append(Finding(verdict, claim, text))
+    if found and gone:
+        text = (
+            f"Only {numbers.rate(ours.trigger_rate)} of {ours.title}'s samples hold a thought "
+            f"({numbers.judged(ours)}), so that the controls above say nothing of latent steps: where "
+            "they differ, it is because the arms were trained apart."
+        )
+        found.append(Finding(NOTE, "There was little to replace", text))
+    return found
+
+
+def still_thinking(run: Run) -> list[Finding]:
+    """Whether the policy went on thinking latently through RL, and at evaluation."""
+    rows = run.mean_curve("rl", "litereason", "trigger_rate")
+    ours, claim = run.arm("litereason"), "The policy still uses thoughts at the end of RL"
+    if not rows:
+        return []
+    width = max(1, len(rows) // 10)
+    first, last = rows[:width], rows[-width:]
+    start, end = (sum(rate for _, rate in part) / width for part in (first, last))
+    steps = [f"step {first[0][0]:g}", f"step {last[-1][0]:g}"]
+    if width > 1:
+        steps = [f"mean of steps {part[0][0]:g} to {part[-1][0]:g}" for part in (first, last)]
+    text = (
+        f"The trigger rate (share of samples with a thought) went from {numbers.percent(start)} "
+        f"({steps[0]}) to {numbers.percent(end)} ({steps[1]}) in training."
+    )
+    if ours:
+        text += f" At evaluation: {numbers.rate(ours.trigger_rate)}, {numbers.judged(ours)}."
+        end = min(end, ours.trigger_rate.mean)
+    verdict = FAILED if end < GONE else PARTLY if end < start / 2 else HELD
+    return [Finding(verdict, claim, text)]
+
+
+def blunt_ablations(run: Run) -> list[Finding]:
+    """What happens when the latents are destroyed."""
+    ours = run.arm("litereason")
+    told = [
+        compare(run, ours, arm)[1]
+        for arm in run.arms
+        if ours
+        and arm.ablation not in (None, "other_row")
+        and run.difference(ours.name, arm.name, run.metric)
+    ]
+    if not told:
+        return []
+    text = (
+        f"{' '.join(told)} A drop here is no evidence of content: the policy may only miss the format it "
+        "was trained on."
+    )
+    return [Finding(NOTE, "What happens when the latent steps are destroyed", text)]
