@@ -1,5 +1,7 @@
 """`litereason compare` end to end at the smallest scale: resumes, keeps going, checks first."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -164,3 +166,19 @@ def test_list_arms(capsys):
     assert main(["compare", "--list-arms"]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in ARMS)
+
+
+def test_the_recipe_is_sound(monkeypatch):
+    """Every arm's stages take what the recipe says, on both styles of traces."""
+    seen = []
+    monkeypatch.setattr(module, "open_stage", lambda run, config: seen.append(config) or 1 / 0)
+    recipe = str(Path(__file__).parents[1] / "recipes" / "compare_demo.yaml")
+    verbose = ["--base.styles.verbose", "0.9", "--base.styles.hunch", "0.1"]
+    for words, styles in (
+        ([], {"delta": 0.9, "hunch": 0.1}),
+        (verbose, {"verbose": 0.9, "hunch": 0.1}),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            main(["compare", "--config", recipe, *words])
+        assert seen[-1].lessons().styles == styles
+        assert seen[-1].eval["limit"] >= 1000 and len(seen[-1].seeds) >= 3

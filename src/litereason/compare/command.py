@@ -227,8 +227,9 @@ def list_arms() -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("arm", "trains", "goes latent", "costs", "needs"):
+    table.add_column("arm", no_wrap=True)
+    for column in ("trains", "goes latent", "costs"):
         table.add_column(column)
     for arm in ARMS.values():
-        table.add_row(arm.name, arm.trains, arm.goes_latent, arm.costs, ", ".join(arm.needs))
+        table.add_row(arm.name, arm.trains, arm.goes_latent, arm.costs)
     Console(highlight=False).print(table)
