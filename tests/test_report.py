@@ -171,15 +171,15 @@ def test_several_seeds_are_told(tmp_path):
         "On the test split of stories, over 3 seeds, LiteReason reached 93.0 % [90.0, 96.0] with 30.0 "
         "[29.0, 31.0] discrete tokens a sample (n = 12 items × 3 seeds); RL reached 96.0 % [93.0, 99.0] "
         "with 60.0 [59.0, 61.0] discrete tokens a sample (n = 12 items × 3 seeds). LiteReason recovers "
-        "93 % [88, 98] of RL's gain over Base and needs 40 % [37, 43] fewer tokens than RL, latent steps "
-        "counted."
+        "93 % [88, 98] of the gain of RL over Base and needs 40 % [37, 43] fewer tokens than RL, latent "
+        "steps counted."
     )
     claims = told(run)
     verdict, text = claims["LiteReason needs fewer tokens than RL without latent steps"]
     assert "RL 60.0 [59.0, 61.0]: 50 % [48, 52] fewer than RL" in text
     assert "it is 50 % [40, 60] more." in text  # against base's
     verdict, text = claims[
-        "LiteReason keeps 90 % of RL's gain or more, with 70 % fewer tokens or more"
+        "LiteReason keeps at least 90 % of RL's gain with at least 70 % fewer tokens"
     ]
     assert verdict == "Did not hold" and "recovers 93 % [88, 98]" in text  # .43 < .70
     curve = read_run(run).mean_curve("rl", "rl", "reward")
@@ -204,7 +204,7 @@ def test_the_goal_is_judged_by_both_intervals(tmp_path, recovered, saved, verdic
     data["arms"]["litereason"] |= {"recovered": recovered}
     data["arms"]["litereason"]["saved"]["rl"] = {"discrete": saved, "total": saved}
     (run / "comparison.json").write_text(json.dumps(data))
-    claim = "LiteReason keeps 90 % of RL's gain or more, with 70 % fewer tokens or more"
+    claim = "LiteReason keeps at least 90 % of RL's gain with at least 70 % fewer tokens"
     assert told(run)[claim][0] == verdict
 
 

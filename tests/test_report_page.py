@@ -204,10 +204,10 @@ def test_a_comparison_of_several_seeds_shows_every_figure(tmp_path):
     assert rows["LiteReason"][-2:] == ["12", "0, 1, 2"]
     rows = table(page, "Tokens saved, gain recovered, and the Pareto front")
     assert rows[0][1:5] == [
-        "Discrete, of Base's",
-        "Total, of Base's",
-        "Discrete, of RL's",
-        "Total, of RL's",
+        "Discrete, against Base",
+        "Total, against Base",
+        "Discrete, against RL",
+        "Total, against RL",
     ]
     rows = {row[0]: row[1:] for row in rows}
     ours = [

@@ -78,7 +78,7 @@ def _kept(run: Run, ours: Arm, rl: Arm) -> str:
     base, parts = run.arm("base"), []
     if base and ours.recovered:
         share = numbers.share(ours.recovered)
-        parts.append(f"recovers {share} of {rl.title}'s gain over {base.title}")
+        parts.append(f"recovers {share} of the gain of {rl.title} over {base.title}")
     if saved := ours.saved.get("rl"):
         less = numbers.fewer(saved.total)
         parts.append(f"needs {less} tokens than {rl.title}, latent steps counted")
@@ -112,7 +112,7 @@ def _accuracy_kept(run: Run) -> list[Finding]:
     paired, text = compare(run, ours, rl)
     if base and ours.recovered:
         share = numbers.share(ours.recovered)
-        text += f" {ours.title} recovers {share} of {rl.title}'s gain over {base.title}."
+        text += f" {ours.title} recovers {share} of the gain of {rl.title} over {base.title}."
     margin = MARGIN if run.metric == "accuracy" else 0.0
     claim = (
         f"{ours.title} stays within {numbers.number(100 * margin, 0)} points of RL without latent "
@@ -177,8 +177,8 @@ def _goal(run: Run) -> list[Finding]:
     if not (ours and rl and ours.recovered and saved):
         return []
     claim = (
-        f"{ours.title} keeps {numbers.percent(GAIN_KEPT, 0)} of {rl.title}'s gain or more, with "
-        f"{numbers.percent(TOKENS_SAVED, 0)} fewer tokens or more"
+        f"{ours.title} keeps at least {numbers.percent(GAIN_KEPT, 0)} of RL's gain with at least "
+        f"{numbers.percent(TOKENS_SAVED, 0)} fewer tokens"
     )
     goals = ((ours.recovered, GAIN_KEPT), (saved.total, TOKENS_SAVED))
     text = (
