@@ -3,7 +3,7 @@
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: demo and arms RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
+it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
 """
 
 import re
@@ -58,15 +58,32 @@ ARMS = [
 ]
 
 
-def demo(run: Path) -> str:
-    """Arms, findings and stage times of a run."""
-    read = read_run(run)
-    rows = [arm_row(read_json(run / "eval" / arm.name / "summary.json")) for arm in read.arms]
-    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read))
-    times = read_json(run / "timings.json")
-    total = sum(times.values()) / 60
-    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items())
-    return f"{table(ARMS, rows)}\n{found}\nWall time {total:.1f} minutes: {stages}.\n"
+def comparison(run: Path) -> str:
+    """Arms over all seeds with what they save and cost, and what held."""
+    told = read_json(run / "comparison.json")
+    rows = []
+    for arm in told["arms"].values():
+        if (figures := arm["figures"]) is None:
+            rows.append([arm["title"], f"failed: {arm['reason']}", *[""] * 6])
+            continue
+        saved = [(arm["saved"] or {}).get(other) for other in ("base", "rl")]
+        spent = arm["cost"]["seconds"] / 60 if arm["cost"] else None
+        rows.append(
+            [
+                arm["title"],
+                interval(figures["accuracy"], 100),
+                interval(figures["discrete_tokens"]),
+                interval(figures["latent_steps"], digits=2),
+                f"{100 * figures['trigger_rate']['mean']:.0f} %",
+                " / ".join(interval(one and one["total"], 100, 0) for one in saved),
+                interval(arm["recovered"], 100, 0),
+                "-" if spent is None else f"{spent:.1f}",
+            ]
+        )
+    header = [*ARMS[:-1], "fewer positions than base / RL, %", "of RL's gain, %", "minutes"]
+    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read_run(run)))
+    size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
+    return f"{table(header, rows)}\n{size}; minutes on one thread, mean of seeds.\n\n{found}\n"
 
 
 def bench(path: Path) -> str:
@@ -147,7 +164,7 @@ def arms(run: Path) -> str:
 
 KINDS: dict[str, Callable[[Path], str]] = {
     "arms": arms,
-    "demo": demo,
+    "comparison": comparison,
     "bench": bench,
     "controls": controls,
     "eval": evaluation,
@@ -159,8 +176,8 @@ def main() -> None:
 
     def made(match: re.Match[str]) -> str:
         begin, kind, path, end = match.groups()
-        whole = kind in ("demo", "arms")
-        ready: Path = ROOT / path / "report.html" if whole else ROOT / path
+        whole = kind in ("comparison", "arms")
+        ready: Path = ROOT / path / "comparison.json" if whole else ROOT / path
         if not ready.exists():
             print(f"left as it is: {path} is not there")
             return match[0]
