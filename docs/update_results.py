@@ -3,7 +3,7 @@
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
+it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls and eval SUMMARY.json.
 """
 
 import re
