@@ -3,7 +3,8 @@
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls and eval SUMMARY.json.
+it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls and eval SUMMARY.json,
+plans EVAL_DIR.
 """
 
 import re
@@ -135,6 +136,46 @@ def evaluation(path: Path) -> str:
     )
 
 
+def plans(directory: Path) -> str:
+    """How the plans' rewards are distributed, and whether the own plan beats another book's."""
+    summary, records = (
+        read_json(directory / "summary.json"),
+        read_jsonl(directory / "records.jsonl"),
+    )
+    rows = []
+    for name in ("improvement", "other_chapter", "contrastive", "vr_cli", "has_plan"):
+        values = [r["metrics"][name] for r in records if r["metrics"].get(name) is not None]
+        low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+        above = 100 * float(np.mean(np.array(values) > 0))
+        rows.append(
+            [
+                name.replace("_", " "),
+                interval(summary["metrics"][name], digits=2),
+                f"{low:.2f} / {middle:.2f} / {high:.2f}",
+                f"{above:.0f} %",
+                str(len(values)),
+            ]
+        )
+    header = ["figure", "mean over items [95 %]", "10 / 50 / 90 % of plans", "above 0", "plans"]
+    text = table(header, rows)
+    if (path := directory / "plan_check.json").exists():
+        check = read_json(path)
+        text += "".join(
+            f"\n- {key.replace('_', ' ')}: {told(value)}" for key, value in check.items()
+        )
+        text += "\n"
+    return (
+        f"{text}\n`{summary['command']}`, {summary['items']} pairs, {summary['seconds']:.0f} s.\n"
+    )
+
+
+def told(value: Any) -> str:
+    """A figure, or figures by name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {told(inner)}" for key, inner in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 SHOWN = 10  # first and last steps of RL that a row is the mean of
 
 
@@ -168,7 +209,12 @@ KINDS: dict[str, Callable[[Path], str]] = {
     "bench": bench,
     "controls": controls,
     "eval": evaluation,
+    "plans": plans,
 }
+
+
+# What a directory must hold for a block of its kind.
+READY = {"arms": "comparison.json", "comparison": "comparison.json", "plans": "summary.json"}
 
 
 def main() -> None:
@@ -176,8 +222,7 @@ def main() -> None:
 
     def made(match: re.Match[str]) -> str:
         begin, kind, path, end = match.groups()
-        whole = kind in ("comparison", "arms")
-        ready: Path = ROOT / path / "comparison.json" if whole else ROOT / path
+        ready = ROOT / path / READY.get(kind, "")
         if not ready.exists():
             print(f"left as it is: {path} is not there")
             return match[0]
