@@ -161,10 +161,11 @@ def plans(directory: Path) -> str:
     if (path := directory / "plan_check.json").exists():
         check = read_json(path)
         text += (
-            f"\nAfter the item's own plan the true chapter's improvement is {check['own']:.2f} per cent, after "
-            f"one written for another book {check['other']:.2f}: a difference of "
-            f"{check['difference']:+.2f} [{check['low']:+.2f}, {check['high']:+.2f}], p = {check['p']:.4f}, "
-            f"n = {check['items']} pairs; the own plan wins in {100 * check['wins']:.0f} %.\n"
+            f"\nAfter the item's own plan the true chapter's improvement is {check['own']:.2f} per cent, "
+            f"after one written for another book {check['other']:.2f}: a difference of "
+            f"{check['difference']:+.2f} [{check['low']:+.2f}, {check['high']:+.2f}], "
+            f"p = {check['p']:.4f}, n = {check['items']} pairs; the own plan wins in "
+            f"{100 * check['wins']:.0f} %.\n"
         )
     return (
         f"{text}\n`{summary['command']}`, {summary['items']} pairs, {summary['seconds']:.0f} s.\n"
