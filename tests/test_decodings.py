@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+import architectures
+import litereason
 import naive
 from conftest import random_llama
 from litereason.baselines import DECODINGS, decoding_of
@@ -408,3 +410,25 @@ def test_decodings_by_the_command_line(tiny_base, tmp_path):
 def test_room_for_a_prefix_by_the_command_line(tiny_base, tmp_path, capsys):
     assert evaluate(tiny_base, tmp_path, "--prefix", "\n1." * 600) == 2
     assert "exceed the model's context" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "family", ["Gemma", "Gemma 2", "Gemma 3 (text)", "Granite", "Cohere", "OPT"]
+)
+def test_models_that_scale_embeddings_or_logits(family):
+    """A mixture that is nearly all the token, and a soft thought of one token, are plain greedy text."""
+    model, words = architectures.make(family)
+    litereason.detach(model)
+    prompts = [[1, 8, 9, 10, 11, 12], [1, 20, 9, 8, 30, 21]]
+
+    def made(decoding=None, **options):
+        how = SamplingConfig(
+            max_new_tokens=12, temperature=0, decoding=decoding, decoding_options=options
+        )
+        return [done.ids for done in generate_batch(model, words, prompts, how)]
+
+    plain = made()
+    assert max(map(len, plain)) == 12
+    assert made("mixture_of_inputs", beta=1e12) == plain
+    wanted = [(LATENT,) * min(4, len(row)) + row[4:] for row in plain]
+    assert made("soft_thinking", k=1, ends=[], max_steps=4) == wanted

@@ -36,8 +36,9 @@ def test_option_names_are_frozen():
     shared = {"model", "task", "data", "reward", "task_options", "run_dir", "name", "split"}
     shared |= {"limit", "mode", "projector", "projector_depth", "seed"}
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
-    sampler |= {"max_thoughts", "max_latent_steps"}
+    sampler |= {"max_thoughts", "max_latent_steps", "prefix", "decoding", "decoding_options"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
+    sft |= {"method", "stages", "steps_a_stage", "epochs_a_stage"}
     writing = {"model", "task_options", "plans", "run_dir", "name", "words", "rounds", "seed"}
     expected = {
         CollectConfig: shared | sampler | {"demonstrations"},
