@@ -34,6 +34,7 @@ def model():
         (TRACE, 1, ("\n<2>", "\n2. b\n\n3. c\n\\boxed{Yes}")),
         (TRACE, 2, ("\n<4>", "\n\n3. c\n\\boxed{Yes}")),
         (TRACE, 3, ("\n<4>", "\n\\boxed{Yes}")),  # the last stage: all sentences, K c steps
+        ("\n1. a\n2. b\n3. c\n4. d\n5. e\n\\boxed{No}", 3, ("\n<4>", "\n\\boxed{No}")),
         ("\n1. a\n\\boxed{No}", 1, ("\n<2>", "\n\\boxed{No}")),
         ("\n1. a\n\\boxed{No}", 2, ("\n<4>", "\n\\boxed{No}")),  # fewer sentences, as many steps
         ("\n\\boxed{No}", 1, ("\n<2>", "\n\\boxed{No}")),  # none at all
@@ -134,6 +135,16 @@ def test_a_tag_that_cannot_be_written(tmp_path):
             coconut.check(job)
         else:
             refused(job, "cannot write the tag '<implicit_thought>40")
+
+
+def test_new_tags_are_the_last_tokens():
+    """Other tokens keep their ids."""
+    from litereason.stories.tiny import tiny_tokenizer
+
+    vocabulary = tiny_tokenizer(["Do it."]).get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    tags = [f"\n<implicit_thought>{n}</implicit_thought>" for n in range(1, 33)]
+    assert tokens[-27:] == tags[5:] and tokens[-33:-27] == [*tags[:5], "\nDo it."]
 
 
 @pytest.mark.parametrize(
