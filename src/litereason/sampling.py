@@ -1,5 +1,6 @@
 """Prompts in, completions out: batches sorted by length, a seed a batch, a record that resumes."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from litereason import files
+from litereason.baselines import DECODINGS, check_options, mechanism
 from litereason.console import progress
 from litereason.errors import ConfigError, DataError
 from litereason.generation import Completion, read_completion
@@ -35,8 +37,19 @@ class SamplingConfig:
     max_latent_steps: int | None = dataclasses.field(
         default=None, metadata={"help": "bound on the steps of a thought"}
     )
+    decoding: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": f"how latent steps are taken: by tags, or {', '.join(DECODINGS)}"},
+    )
+    decoding_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "its own, as --decoding_options.NAME VALUE"}
+    )
 
     def __post_init__(self) -> None:
+        if self.decoding is not None:
+            check_options(DECODINGS, self.decoding, self.decoding_options)
+        elif self.decoding_options:
+            raise ConfigError("--decoding_options were given without --decoding")
         for name in ("samples", "batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; expected at least 1")
@@ -49,6 +62,20 @@ class SamplingConfig:
                 f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}; expected "
                 "temperature >= 0, top_p above 0 and at most 1, top_k >= 0"
             )
+
+
+@contextlib.contextmanager
+def decoded(
+    model: Any, tokenizer: Any, config: SamplingConfig
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Within it, latent steps are taken as `config` says; yields more arguments of `generate`."""
+    if config.decoding is None:
+        yield dict
+        return
+    start = mechanism(DECODINGS, config.decoding)
+    heat = config.temperature
+    with start(model, tokenizer, temperature=heat, **config.decoding_options) as arguments:
+        yield arguments
 
 
 def conversation(tokenizer: Any, prompt: str) -> Any:
@@ -125,13 +152,15 @@ def generate_batch(
         draw |= {"max_thoughts": config.max_thoughts, "max_latent_steps": config.max_latent_steps}
     if stop is not None:
         draw |= {"stop_strings": [stop], "tokenizer": tokenizer}
-    output = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=config.max_new_tokens,
-        pad_token_id=pad,
-        **draw,
-    )
+    with decoded(model, tokenizer, config) as arguments:
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=config.max_new_tokens,
+            pad_token_id=pad,
+            **draw,
+            **arguments(),
+        )
     ends = model.generation_config.eos_token_id
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     ends += [pad, tokenizer.eos_token_id]

@@ -19,6 +19,7 @@ from litereason import model as latent
 from litereason.ablations import check_ablation, held_out_losses
 from litereason.audit.command import AuditConfig
 from litereason.audit.record import warning
+from litereason.baselines import METHODS, TRAINERS, check_method, mechanism
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, DataError, LiteReasonError
@@ -120,6 +121,10 @@ class SFTConfig(StageConfig):
     """Stage 2: train the projector on traces in which sentences became thoughts."""
 
     mode: str = option("latent", "prompt: latent (thoughts offered), plain or direct")
+    method: str = option("thoughts", f"what traces become: thoughts, or {', '.join(METHODS)}")
+    method_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "the method's own, as --method_options.NAME VALUE"}
+    )
     traces: str | None = option(None, "traces.jsonl; default: RUN_DIR/collect/NAME/traces.jsonl")
     train: str = option("projector", "projector (base frozen), or all")
     shares: tuple[float, ...] = option((0.10, 0.25), "shares of sentences to replace (s_r)")
@@ -131,11 +136,21 @@ class SFTConfig(StageConfig):
     eval_rows: int = option(200, "so many rows of them at most")
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_method(METHODS, self.method, self.method_options)
+        if self.method != "thoughts" and self.eval_traces:
+            raise ConfigError(f"--eval_traces are judged with thoughts, not with {self.method}")
+
 
 @dataclasses.dataclass(kw_only=True)
 class RLConfig(StageConfig):
     """Stage 3: GRPO; with --mode latent the policy decides when to think in latent steps."""
 
+    method: str = option("thoughts", f"what acts: thoughts, or {', '.join(TRAINERS)}")
+    method_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "the method's own, as --method_options.NAME VALUE"}
+    )
     rewards: tuple[str, ...] = option(
         (), "more reward functions (TRL's signature, with `examples`), as path/to/file.py:name"
     )
@@ -148,6 +163,10 @@ class RLConfig(StageConfig):
         None, "for --dry_run: the accelerate config that the run will be launched with"
     )
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_method(TRAINERS, self.method, self.method_options)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -260,6 +279,14 @@ def sft(config: SFTConfig) -> Path:
     torch.manual_seed(config.seed)
     model, tokenizer = config.load(True, **master_weights(config.train == "all"))
 
+    if config.method != "thoughts":
+        encoded = [(encode(tokenizer, p, model.latent_tags), text) for p, text in pairs]
+        train = mechanism(METHODS, config.method)
+        told = config.method_options
+        done = train(config, settings, directory, model, tokenizer, encoded, **told)
+        files.write_json(directory / "summary.json", done)
+        return finish(model, tokenizer, directory)
+
     def rows_of(traces: list[tuple[str, str]], how: Replacement) -> list[dict[str, list[int]]]:
         encoded = [(encode(tokenizer, p, model.latent_tags), text) for p, text in traces]
         return training_rows(
@@ -314,15 +341,16 @@ def rl(config: RLConfig) -> Path:
         told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
         same_inputs(directory, fingerprint(model)["digest"], told, processes.num_processes)
         checkpoint = whole_checkpoint(directory / "checkpoints")
-    adapter = {}
+    more = dict(config.method_options)
+    kind = LatentGRPOTrainer
+    if config.method != "thoughts":
+        kind = mechanism(TRAINERS, config.method)
     try:
         if config.lora:
             from peft import LoraConfig
 
-            adapter = {"peft_config": LoraConfig(task_type="CAUSAL_LM", **config.lora)}
-        trainer = LatentGRPOTrainer(
-            model, settings, task, examples, tokenizer, config.mode, rewards, **adapter
-        )
+            more["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **config.lora)
+        trainer = kind(model, settings, task, examples, tokenizer, config.mode, rewards, **more)
     except LiteReasonError:
         raise
     except (TypeError, ValueError, ImportError, RuntimeError) as error:

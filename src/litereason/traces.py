@@ -73,14 +73,25 @@ def _segmenter() -> Any:
 
 def replaceable(sentences: Sequence[str], tag: str = "implicit_thought") -> list[int]:
     """Indices that may become thoughts: not blank, not the answer or what follows it, not a tag."""
-    answer = max((i for i, s in enumerate(sentences) if ANSWER.search(s)), default=len(sentences))
-    if answer == len(sentences):  # no box: the last sentence is the answer
-        answer = max((i for i, s in enumerate(sentences) if s.strip()), default=0)
     return [
         i
-        for i, sentence in enumerate(sentences[:answer])
+        for i, sentence in enumerate(sentences[: answer_place(sentences)])
         if sentence.strip() and f"<{tag}>" not in sentence
     ]
+
+
+def answer_place(sentences: Sequence[str]) -> int:
+    """Index of the answer's sentence: the last with a box, or else the last that is not blank."""
+    boxed = [i for i, sentence in enumerate(sentences) if ANSWER.search(sentence)]
+    written = [i for i, sentence in enumerate(sentences) if sentence.strip()]
+    return max(boxed or written, default=0)
+
+
+def reasoning_and_answer(text: str) -> tuple[str, str]:
+    """`text` cut before the answer's sentence and the white space in front of it."""
+    sentences = split_sentences(text)
+    reasoning = "".join(sentences[: answer_place(sentences)]).rstrip()
+    return reasoning, text[len(reasoning) :]
 
 
 def with_thoughts(

@@ -30,7 +30,9 @@ def phrases(instructions: list[str]) -> list[str]:
     lines = [*reasoning.HEDGES, reasoning.DOUBT, *reasoning.GUESS.values()]
     lines += [r"\boxed{Yes}", r"\boxed{No}"]
     lines += [f"<implicit_thought>{n}</implicit_thought>" for n in PROMPTED_STEPS]
-    return tokens + [f"\n{line}" for line in lines + instructions]
+    tokens += [f"\n{line}" for line in lines + instructions]
+    # what compressed reasoning stands between (baselines/colar.py), last: other ids stay as they were
+    return [*tokens, *(f"<think {n}>" for n in PROMPTED_STEPS), "</think>"]
 
 
 def tiny_tokenizer(instructions: list[str]) -> PreTrainedTokenizerFast:
