@@ -36,13 +36,14 @@ def test_option_names_are_frozen():
     shared = {"model", "task", "data", "reward", "task_options", "run_dir", "name", "split"}
     shared |= {"limit", "mode", "projector", "projector_depth", "seed"}
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
-    sampler |= {"max_thoughts", "max_latent_steps"}
+    sampler |= {"max_thoughts", "max_latent_steps", "decoding", "decoding_options"}
+    method = {"method", "method_options"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
     writing = {"model", "task_options", "plans", "run_dir", "name", "words", "rounds", "seed"}
     expected = {
         CollectConfig: shared | sampler | {"demonstrations"},
-        SFTConfig: shared | sft | {"eval_traces", "eval_rows", "trainer"},
-        RLConfig: shared | {"trainer", "rewards", "lora", "dry_run", "launch"},
+        SFTConfig: shared | sft | method | {"eval_traces", "eval_rows", "trainer"},
+        RLConfig: shared | method | {"trainer", "rewards", "lora", "dry_run", "launch"},
         EvalConfig: shared | sampler | {"ablation", "title"},
         WriteConfig: sampler | writing,
         PreferConfig: {"run_dir", "arms", "judgements", "seed"},

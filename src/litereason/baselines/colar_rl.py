@@ -41,17 +41,16 @@ class ColarLoop(Loop):
     """Draws each latent with the numbers of its own row and position."""
 
     def draw(self, model: Any, rows: Tensor, places: Tensor) -> None:
-        if len(rows):
-            head = projector_of(model)
-            head.noise = 1.0
-            head.normal = normals(self.uniform[rows, places], head.out.in_features)
+        head = projector_of(model)
+        head.noise = 1.0
+        head.normal = normals(self.uniform[rows, places], head.out.in_features)
 
 
 def normals(uniform: Tensor, width: int) -> Tensor:
     """Standard normal numbers `(n, width)`, each row's from its number of `uniform` `(n,)` in [0, 1)."""
     seeds = (uniform.double().cpu() * 2**53).long().tolist()
     made = [np.random.default_rng(seed).standard_normal(width) for seed in seeds]
-    return torch.from_numpy(np.array(made)).to(uniform.device)
+    return torch.from_numpy(np.array(made).reshape(-1, width)).to(uniform.device)
 
 
 class ColarGRPOTrainer(LatentGRPOTrainer):
