@@ -186,6 +186,23 @@ def test_log_probabilities_are_the_normals_and_the_heads(trainer):
     assert slots > 8
 
 
+def test_each_row_has_the_latents_that_it_was_made_with(trainer):
+    """The first of each: its Gaussian after the opening, and the row's own numbers."""
+    inputs = inputs_of(trainer)
+    uniform = draws((trainer.args.seed, 0, 0, 0), range(8), 16)
+    head, first, found = trainer.model.latent_projector, len(trainer.frame.opening), 0
+    for row in range(8):
+        prompt, new = unpadded(inputs, row)
+        if new[first] != trainer.latent_id:
+            continue
+        found += 1
+        mean, log_std = head.gaussian(states_of(trainer, prompt, new[:first], [])[-1])
+        normal = normals(uniform[row, first][None], 96)[0]
+        wanted = head.scale * (mean + log_std.exp() * normal)
+        torch.testing.assert_close(inputs["latents"][row, 0], wanted, rtol=1e-5, atol=1e-5)
+    assert found > 4
+
+
 def test_an_end_marker_that_is_certain_keeps_the_loss_finite(trainer):
     inputs = inputs_of(trainer)
     with torch.no_grad():
@@ -215,7 +232,9 @@ def test_latents_go_where_their_rows_go(make_trainer):
         for k, row in enumerate(inputs["row"].tolist()):
             assert torch.equal(inputs["latents"][k], original[row])
             seen.append(row)
-        return inner(model, inputs)
+        found = inner(model, inputs)
+        assert torch.equal(trainer.drawn, inputs["latents"]), "what the policy pass put back"
+        return found
 
     trainer._compute_loss, trainer._generate_and_score_completions = loss, generate
     trainer.train()
@@ -351,8 +370,8 @@ def test_training_costs_its_compressed_rows(tiny_base, tmp_path):
     litereason.attach(model, tokenizer, litereason.LatentConfig(projector="colar", depth=1))
     config = SFTConfig(model="m", method="colar", copies=2)
     settings = ProjectorConfig(
-        output_dir=str(tmp_path / "checkpoints"), use_cpu=True, save_strategy="no", num_train_epochs=2, train="all",
-        per_device_train_batch_size=2, gradient_accumulation_steps=1,
+        output_dir=str(tmp_path / "checkpoints"), use_cpu=True, save_strategy="no", num_train_epochs=2,
+        per_device_train_batch_size=2, gradient_accumulation_steps=1, train="all",
     )  # fmt: skip
     pairs = [("\n1.", "\n1. so\n2. so\n3. so\n\\boxed{Yes}"), ("\n2.", "\n2. ok\n\\boxed{No}")]
     job = SFTJob(
@@ -370,17 +389,9 @@ def test_training_costs_its_compressed_rows(tiny_base, tmp_path):
 def test_the_plan_of_a_run_knows_that_the_head_trains(tiny_base, tmp_path, capsys):
     model, tokenizer = thinker(tiny_base)
     save(model, tmp_path / "model", tokenizer)
-    words = [
-        "rl",
-        "--model",
-        tmp_path / "model",
-        "--run_dir",
-        tmp_path,
-        "--mode",
-        "plain",
-        "--dry_run",
-    ]
-    words += ["--limit", 8, "--num_generations", 4, "--per_device_train_batch_size", 8]
+    words = ["rl", "--model", tmp_path / "model", "--run_dir", tmp_path, "--mode", "plain"]
+    words += ["--dry_run", "--limit", 8, "--num_generations", 4, "--max_completion_length", 40]
+    words += ["--per_device_train_batch_size", 8]
     assert run(*words, "--method", "colar") == 0
     total = sum(p.numel() for p in model.parameters())
     head = model.latent_projector.parameter_count()
@@ -390,8 +401,7 @@ def test_the_plan_of_a_run_knows_that_the_head_trains(tiny_base, tmp_path, capsy
     told = " ".join(capsys.readouterr().out.split())
     assert f"of which the policy gradient trains {total - head:,}" in told
     launch = Path(__file__).parents[1] / "recipes" / "launch" / "fsdp2.yaml"
-    more = ["--launch", launch, "--per_device_train_batch_size", 1]
-    assert run(*words, *more, "--method", "colar") == 2
+    assert run(*words, "--launch", launch, "--method", "colar") == 2
     assert "sharded" in capsys.readouterr().err
 
 

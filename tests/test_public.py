@@ -44,7 +44,7 @@ def test_option_names_are_frozen():
         CollectConfig: shared | sampler | {"demonstrations"},
         SFTConfig: shared | sft | method | {"eval_traces", "eval_rows", "trainer"},
         RLConfig: shared | method | {"trainer", "rewards", "lora", "dry_run", "launch"},
-        EvalConfig: shared | sampler | {"ablation", "title"},
+        EvalConfig: shared | sampler | {"ablation", "title", "lens"},
         WriteConfig: sampler | writing,
         PreferConfig: {"run_dir", "arms", "judgements", "seed"},
     }
