@@ -14,11 +14,10 @@ from conftest import random_llama
 from litereason import losses
 from litereason.ablations import ablated
 from litereason.baselines import colar, colar_sft
-from litereason.baselines.colar import Frame, decoding
+from litereason.baselines.colar import Colar, Frame
 from litereason.baselines.colar_sft import colar_losses, collate, compress, make_row, training_rows
 from litereason.checkpoints import load, save
 from litereason.errors import ConfigError, DataError, ModelError
-from litereason.model import backbone
 from litereason.sampling import SamplingConfig, generate_batch
 from litereason.sft import ProjectorConfig, mean_loss
 from litereason.stories.tiny import tiny_tokenizer
@@ -182,7 +181,7 @@ def test_rows_that_cannot_be(words):
 def test_the_tiny_tokenizer_reads_the_wording():
     tokenizer = tiny_tokenizer(["Ask."])
     for r in range(1, 6):
-        frame = Frame.of(tokenizer, colar.OPENING, colar.CLOSING, r)
+        frame = Colar(r=r).frame(tokenizer)
         assert len(frame.opening) == len(frame.closing) == 1
     last = len(tokenizer) - 1
     assert frame == Frame((last - 1,), (last,)), "at the end: other ids stay as they were"
@@ -196,7 +195,7 @@ def uneven_rows(words, answers=(1, 3, 2)):
     rows = []
     for k, length in enumerate(answers):
         r = (2, 5, 3)[k]
-        frame = Frame.of(words, r=r, **WORDING)
+        frame = Colar(r=r, **WORDING).frame(words)
         reasoning = [rng.randint(5, 24) for _ in range((9, 4, 1)[k])]
         answer = [rng.randint(5, 24) for _ in range(length)]
         rows.append(make_row([1, *range(7, 9 + 2 * k)], reasoning, answer, r, frame, LATENT, rng))
@@ -273,7 +272,7 @@ def test_a_two_token_trace_by_hand(model):
 
 
 def test_rows_without_reasoning_have_no_latent_loss(model, words):
-    frame = Frame.of(words, r=1, **WORDING)
+    frame = Colar(r=1, **WORDING).frame(words)
     row = make_row([1, 7], [], [9, 2], 1, frame, LATENT, random.Random(0))
     tokens, latents = colar_losses(model, **collate([row], 0))
     assert latents.item() == 0 and tokens.item() == pytest.approx(mean_loss(model, [row], 0))
@@ -343,7 +342,7 @@ def ending(model):
 def test_greedy_decoding_equals_the_naive_loop(ending, words, max_steps):
     prompts = [*architectures.prompts_of(words)[1:2], [1, 7], [1, 9, 12, 30, 14], [1, 20, 21]]
     prompts = [[i for i in p if i != LATENT] for p in prompts] + [[1, k, 9] for k in range(10, 18)]
-    frame = Frame.of(words, r=4, **WORDING)
+    frame = Colar(r=4, **WORDING).frame(words)
     expected = [think_aloud(ending, words, p, 24, frame, max_steps) for p in prompts]
     options = {"r": 4, "max_steps": max_steps, **WORDING}
     config = SamplingConfig(
@@ -367,7 +366,7 @@ def test_sampled_steps_end_with_the_markers_probability(model, words):
     prompt, heat = [1, 7, 9], 1.7
     with torch.no_grad():
         model.lm_head.weight[END] *= 0.8
-    frame = Frame.of(words, r=2, **WORDING)
+    frame = Colar(r=2, **WORDING).frame(words)
     state = naive.hidden_of(model, naive.inputs_of(model, [*prompt, *frame.opening]))[-1]
     logits = model.lm_head(state) / heat
     logits[LATENT] = -torch.inf
@@ -427,26 +426,21 @@ def test_tags_are_plain_text_and_ablations_work(ending, words):
 
 
 def test_decoding_that_cannot_be(latent_llama, model, words):
-    with pytest.raises(ConfigError, match="unknown method 'colour'"):
+    with pytest.raises(ConfigError, match="--decoding is 'colour'"):
         SamplingConfig(decoding="colour")
-    with pytest.raises(ConfigError, match=r"colar has no option \['rate'\]"):
-        SamplingConfig(decoding="colar", decoding_options={"rate": 2})
     with pytest.raises(ConfigError, match="without --decoding"):
         SamplingConfig(decoding_options={"r": 2})
     for options, error in (
-        ({"r": 0}, "compression factor r is 0"),
+        ({"rate": 2}, r"colar has no option \['rate'\]"),
+        ({"r": 0}, "r is 0"),
+        ({"r": 2.5}, "r is 2.5"),
         ({"noise": -1.0}, "noise is -1"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"closing": ""}, "a text that ends the thinking"),
     ):
-        with (
-            pytest.raises(ConfigError, match=error),
-            decoding(model, words, temperature=1.0, **{**WORDING, **options}),
-        ):
-            pass
-    with (
-        pytest.raises(ModelError, match="this one has 'mlp'"),
-        decoding(latent_llama, words, temperature=1.0),
-    ):
+        with pytest.raises(ConfigError, match=error):
+            SamplingConfig(decoding="colar", decoding_options=options)
+    with pytest.raises(ModelError, match="this one has 'mlp'"), Colar()(latent_llama, words, 1.0):
         pass
-    assert backbone(model).latent_projector.noise == 0
+    with pytest.raises(ModelError, match="cannot read '<think 5>'"), Colar()(model, words, 1.0):
+        pass

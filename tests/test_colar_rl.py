@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 import litereason
 import naive
 from litereason import files
-from litereason.baselines.colar import Frame, decoding
+from litereason.baselines.colar import Colar, Frame
 from litereason.baselines.colar_rl import ColarGRPOTrainer, ColarLoop, normals
 from litereason.checkpoints import load, save
 from litereason.cli import main
@@ -109,7 +109,7 @@ def test_drawn_latents_are_the_means_and_the_rows_own_numbers(tiny_base):
     config = GenerationConfig(max_new_tokens=14, do_sample=True, top_k=0, pad_token_id=0,
                               eos_token_id=tokenizer.eos_token_id, disable_compile=True)  # fmt: skip
     uniform = draws((3,), range(4), 14)
-    with torch.no_grad(), decoding(model, tokenizer, temperature=1.0, max_steps=5) as fresh:
+    with torch.no_grad(), Colar(max_steps=5)(model, tokenizer, 1.0) as fresh:
         made = roll_out(model, prompts, config, uniform, loop=ColarLoop, fresh=fresh)
         apart = roll_out(model, prompts, config, uniform, 2, loop=ColarLoop, fresh=fresh)
     assert model.latent_projector.noise == 0 and model.latent_projector.normal is None
@@ -326,11 +326,11 @@ def test_sft_evaluation_and_rl_by_the_command_line(tiny_base, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["sft", "--method", "colour"], "unknown method 'colour'"),
+        (["sft", "--method", "colour"], "--method is 'colour'"),
         (["sft", "--method", "colar", "--method_options.rate", 2], "no option ['rate']"),
         (["sft", "--method", "colar", "--eval_traces", "t.jsonl"], "--eval_traces are judged"),
         (["sft", "--method_options.largest", 2], "without --method"),
-        (["rl", "--method", "colar", "--method_options.temperature", 2], "no option"),
+        (["rl", "--method", "colar", "--method_options.noise", 2], "no option"),
         (["sft", "--method", "colar"], "needs a model with the projector 'colar'"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from litereason import files
-from litereason.baselines import DECODINGS, check_options, mechanism
+from litereason.baselines import DECODINGS, decoding_of
 from litereason.console import progress
 from litereason.errors import ConfigError, DataError
 from litereason.generation import Completion, read_completion
@@ -46,10 +46,7 @@ class SamplingConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.decoding is not None:
-            check_options(DECODINGS, self.decoding, self.decoding_options)
-        elif self.decoding_options:
-            raise ConfigError("--decoding_options were given without --decoding")
+        decoding_of(self.decoding, self.decoding_options)
         for name in ("samples", "batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; expected at least 1")
@@ -62,20 +59,6 @@ class SamplingConfig:
                 f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}; expected "
                 "temperature >= 0, top_p above 0 and at most 1, top_k >= 0"
             )
-
-
-@contextlib.contextmanager
-def decoded(
-    model: Any, tokenizer: Any, config: SamplingConfig
-) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Within it, latent steps are taken as `config` says; yields more arguments of `generate`."""
-    if config.decoding is None:
-        yield dict
-        return
-    start = mechanism(DECODINGS, config.decoding)
-    heat = config.temperature
-    with start(model, tokenizer, temperature=heat, **config.decoding_options) as arguments:
-        yield arguments
 
 
 def conversation(tokenizer: Any, prompt: str) -> Any:
@@ -152,7 +135,10 @@ def generate_batch(
         draw |= {"max_thoughts": config.max_thoughts, "max_latent_steps": config.max_latent_steps}
     if stop is not None:
         draw |= {"stop_strings": [stop], "tokenizer": tokenizer}
-    with decoded(model, tokenizer, config) as arguments:
+    decoding: Any = contextlib.nullcontext(dict)
+    if made := decoding_of(config.decoding, config.decoding_options):
+        decoding = made(model, tokenizer, config.temperature)
+    with decoding as arguments:
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

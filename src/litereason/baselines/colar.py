@@ -21,8 +21,6 @@ from litereason.model import backbone, causal_lm, has_latents
 from litereason.projector import ColarProjector
 
 LARGEST = 5  # compression factors in training are 1 to 5 (the paper's)
-OPENING, CLOSING = "<think {r}>", "</think>"
-MAX_STEPS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,34 +34,6 @@ class Frame:
 
     opening: tuple[int, ...]
     closing: tuple[int, ...]
-
-    @classmethod
-    def of(cls, tokenizer: Any, opening: str, closing: str, r: int) -> "Frame":
-        """The wording, encoded for the factor `r`.
-
-        Raises:
-            ConfigError: a factor below 1, or a wording that does not tell it.
-            ModelError: the tokenizer cannot read the wording.
-        """
-        if type(r) is not int or r < 1:
-            raise ConfigError(
-                f"the compression factor r is {r!r}; expected an integer of at least 1"
-            )
-        if "{r}" not in opening or not closing:
-            raise ConfigError(
-                f"opening is {opening!r}, closing {closing!r}; expected a text with {{r}} in it, where the "
-                "compression factor goes, and a text that ends the thinking"
-            )
-        found = []
-        for text in (opening.replace("{r}", str(r)), closing):
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-            if not ids or tokenizer.unk_token_id in ids:
-                raise ModelError(
-                    f"the tokenizer cannot read {text!r}, which stands around compressed reasoning; name "
-                    "another opening or closing"
-                )
-            found.append(tuple(ids))
-        return cls(*found)
 
     def actions(self, ids: list[int], latent_id: int, max_steps: int) -> list[int]:
         """1 for each position of a completion that was drawn, 0 for each that was forced."""
@@ -127,44 +97,77 @@ def force(scores: Tensor, rows: Tensor, token: int) -> Tensor:
     return scores
 
 
-@contextlib.contextmanager
-def decoding(
-    model: Any,
-    tokenizer: Any,
-    *,
-    temperature: float,
-    r: int = LARGEST,
-    noise: float = 0.0,
-    max_steps: int = MAX_STEPS,
-    opening: str = OPENING,
-    closing: str = CLOSING,
-) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Within it, `generate` thinks in compressed latents, given what the yielded function returns.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Colar:
+    """The decoding: within a call's context, `generate` thinks in compressed latents.
 
-    Args:
-        temperature: that of sampling; 0 is greedy.
+    Attributes:
         r: compression factor that the opening tells.
         noise: standard deviations that latents are drawn with; 0 takes the mean.
         max_steps: bound on the latent steps.
-        opening, closing: the wording that the model was trained with.
+        opening, closing: the wording that the model was trained with; `{r}` is where the factor goes.
 
     Raises:
         ConfigError: an option out of range.
-        ModelError: no latent head, or a tokenizer that cannot read the wording.
     """
-    check_head(model)
-    check_steps(max_steps)
-    if not noise >= 0:
-        raise ConfigError(f"noise is {noise}; expected 0 or more")
-    frame = Frame.of(tokenizer, opening, closing, r)
-    latent_id = causal_lm(model).latent_tags.latent_token_id
 
-    def arguments() -> dict[str, Any]:
-        think = Think(frame, latent_id, max_steps, temperature)
-        return {"logits_processor": [think], "latent": False}  # tags are plain text
+    r: int = LARGEST
+    noise: float = 0.0
+    max_steps: int = 256
+    opening: str = "<think {r}>"
+    closing: str = "</think>"
 
-    with drawing(model, noise):
-        yield arguments
+    def __post_init__(self) -> None:
+        for name in ("r", "max_steps"):
+            if type(value := getattr(self, name)) is not int or value < 1:
+                raise ConfigError(f"{name} is {value!r}; expected an integer of at least 1")
+        if not self.noise >= 0:
+            raise ConfigError(f"noise is {self.noise}; expected 0 or more")
+        if "{r}" not in self.opening or not self.closing:
+            raise ConfigError(
+                f"opening is {self.opening!r}, closing {self.closing!r}; expected a text with {{r}} in it, "
+                "where the compression factor goes, and a text that ends the thinking"
+            )
+
+    def frame(self, tokenizer: Any) -> Frame:
+        """The wording, encoded.
+
+        Raises:
+            ModelError: the tokenizer cannot read it.
+        """
+        found = []
+        for text in (self.opening.replace("{r}", str(self.r)), self.closing):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            if not ids or tokenizer.unk_token_id in ids:
+                raise ModelError(
+                    f"the tokenizer cannot read {text!r}, which stands around compressed reasoning; name "
+                    "another opening or closing"
+                )
+            found.append(tuple(ids))
+        return Frame(*found)
+
+    @contextlib.contextmanager
+    def __call__(
+        self, model: Any, tokenizer: Any, temperature: float
+    ) -> Iterator[Callable[[], dict[str, Any]]]:
+        """Yields a function that gives more arguments of `generate`, called anew for every batch.
+
+        Args:
+            temperature: that of sampling; 0 is greedy.
+
+        Raises:
+            ModelError: no latent head, or a tokenizer that cannot read the wording.
+        """
+        check_head(model)
+        frame = self.frame(tokenizer)
+        latent_id = causal_lm(model).latent_tags.latent_token_id
+
+        def arguments() -> dict[str, Any]:
+            think = Think(frame, latent_id, self.max_steps, temperature)
+            return {"logits_processor": [think], "latent": False}  # tags are plain text
+
+        with drawing(model, self.noise):
+            yield arguments
 
 
 @contextlib.contextmanager
@@ -180,12 +183,6 @@ def drawing(model: Any, noise: float) -> Iterator[None]:
     finally:
         for head, was, normal in before:
             head.noise, head.normal = was, normal
-
-
-def check_steps(max_steps: int) -> None:
-    """Raise `ConfigError` unless `max_steps` can bound latent steps."""
-    if type(max_steps) is not int or max_steps < 1:
-        raise ConfigError(f"max_steps is {max_steps!r}; expected an integer of at least 1")
 
 
 def check_head(model: Any) -> None:

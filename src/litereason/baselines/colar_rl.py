@@ -15,16 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litereason.baselines.colar import (
-    CLOSING,
-    LARGEST,
-    MAX_STEPS,
-    OPENING,
-    Frame,
-    check_head,
-    check_steps,
-    decoding,
-)
+from litereason.baselines.colar import Colar, check_head
 from litereason.errors import ConfigError, DataError
 from litereason.grpo import LatentGRPOTrainer
 from litereason.losses import completion_log_probs
@@ -79,16 +70,15 @@ class ColarGRPOTrainer(LatentGRPOTrainer):
         examples: Sequence[Any],
         tokenizer: Any,
         *more: Any,
-        r: int = LARGEST,
-        max_steps: int = MAX_STEPS,
-        opening: str = OPENING,
-        closing: str = CLOSING,
+        r: int = Colar.r,
+        max_steps: int = Colar.max_steps,
+        opening: str = Colar.opening,
+        closing: str = Colar.closing,
         **kwargs: Any,
     ) -> None:
         check_head(model)
-        check_steps(max_steps)
-        self.wording = {"r": r, "max_steps": max_steps, "opening": opening, "closing": closing}
-        self.frame = Frame.of(tokenizer, opening, closing, r)
+        self.decoding = Colar(r=r, max_steps=max_steps, opening=opening, closing=closing)
+        self.frame = self.decoding.frame(tokenizer)
         self.drawn: Tensor | None = None  # `(rows, slots, hidden_size)` of the batch that is scored
         args = copy.copy(args)
         args.refresh, args.max_thoughts = "joint", 0
@@ -104,9 +94,7 @@ class ColarGRPOTrainer(LatentGRPOTrainer):
             )
 
     def _roll_out(self, model: Any, prompts: Any, uniform: Tensor, **how: Any) -> list[Rollout]:
-        with decoding(
-            model, self.processing_class, temperature=self.temperature, **self.wording
-        ) as fresh:
+        with self.decoding(model, self.processing_class, self.temperature) as fresh:
             return super()._roll_out(model, prompts, uniform, loop=ColarLoop, fresh=fresh)
 
     def _keep(self, mode: str, prompts: Any, made: Sequence[Rollout]) -> None:
@@ -117,7 +105,7 @@ class ColarGRPOTrainer(LatentGRPOTrainer):
     def _generate(self, prompts: list[Any]) -> Any:
         """As TRL's; what was forced is marked as no action."""
         prompt_ids, completion_ids, _, *rest = super()._generate(prompts)
-        steps = self.wording["max_steps"]
+        steps = self.decoding.max_steps
         mask = [self.frame.actions(ids, self.latent_id or 0, steps) for ids in completion_ids]
         return prompt_ids, completion_ids, mask, *rest
 

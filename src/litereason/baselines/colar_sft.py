@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litereason.baselines.colar import CLOSING, LARGEST, OPENING, Frame, check_head
+from litereason.baselines.colar import LARGEST, Colar, Frame, check_head
 from litereason.errors import ConfigError, DataError
 from litereason.latent_forward import embed
 from litereason.losses import label_loss
@@ -37,8 +37,8 @@ def training_rows(
     *,
     copies: int = 5,
     largest: int = LARGEST,
-    opening: str = OPENING,
-    closing: str = CLOSING,
+    opening: str = Colar.opening,
+    closing: str = Colar.closing,
     seed: int = 0,
     max_length: int = 4096,
 ) -> list[Row]:
@@ -57,7 +57,8 @@ def training_rows(
     if type(largest) is not int or largest < 1:
         raise ConfigError(f"largest is {largest!r}; expected an integer of at least 1")
     rng = random.Random(seed)
-    frames = [Frame.of(tokenizer, opening, closing, r) for r in range(1, largest + 1)]
+    wording = {"opening": opening, "closing": closing}
+    frames = [Colar(r=r, **wording).frame(tokenizer) for r in range(1, largest + 1)]
     rows = []
     for prompt, text in traces:
         parts = reasoning_and_answer(text)
@@ -214,8 +215,8 @@ def train(
     *,
     latent_loss: str = "nll",
     largest: int = LARGEST,
-    opening: str = OPENING,
-    closing: str = CLOSING,
+    opening: str = Colar.opening,
+    closing: str = Colar.closing,
 ) -> dict[str, Any]:
     """Train `model` on `traces`, from the newest checkpoint of `directory` on; what was done.
 
