@@ -185,6 +185,23 @@ def test_log_probabilities_are_the_normals_and_the_heads(trainer):
     assert slots > 8
 
 
+def test_each_row_has_the_latents_that_it_was_made_with(trainer):
+    """The first of each: its Gaussian after the opening, and the row's own numbers."""
+    inputs = inputs_of(trainer)
+    uniform = draws((trainer.args.seed, 0, 0, 0), range(8), 16)
+    head, first, found = trainer.model.latent_projector, len(trainer.frame.opening), 0
+    for row in range(8):
+        prompt, new = unpadded(inputs, row)
+        if new[first] != trainer.latent_id:
+            continue
+        found += 1
+        mean, log_std = head.gaussian(states_of(trainer, prompt, new[:first], [])[-1])
+        normal = normals(uniform[row, first][None], 96)[0]
+        wanted = head.scale * (mean + log_std.exp() * normal)
+        torch.testing.assert_close(inputs["latents"][row, 0], wanted, rtol=1e-5, atol=1e-5)
+    assert found > 4
+
+
 def test_an_end_marker_that_is_certain_keeps_the_loss_finite(trainer):
     inputs = inputs_of(trainer)
     with torch.no_grad():
@@ -214,7 +231,9 @@ def test_latents_go_where_their_rows_go(make_trainer):
         for k, row in enumerate(inputs["row"].tolist()):
             assert torch.equal(inputs["latents"][k], original[row])
             seen.append(row)
-        return inner(model, inputs)
+        found = inner(model, inputs)
+        assert torch.equal(trainer.drawn, inputs["latents"]), "what the policy pass put back"
+        return found
 
     trainer._compute_loss, trainer._generate_and_score_completions = loss, generate
     trainer.train()
