@@ -324,8 +324,50 @@ def test_an_epub_without_headings_is_read_by_its_contents(tmp_path):
     assert [c.title for c in read_file(path)[0].chapters] == TITLES
 
 
+NAMES = ["Cover", "One: Dawn", "Two", "Night", "Three: Dusk", "About the Author"]
+
+
+@pytest.mark.parametrize("form", ["nav", "ncx"])
+def test_documents_without_headings_are_named_by_the_contents(tmp_path, form):
+    """A document a chapter, its name in the contents only; "Night" begins within one, at an id."""
+    body = f"<p>{BODY}</p>"
+    documents = {
+        "cover.xhtml": "<img src='x.png'/>",
+        "a.xhtml": body,
+        "b.xhtml": f"{body}<div><p id='x y'>In the dark {BODY}</p></div>",
+        "c.xhtml": body * 2,
+        "about.xhtml": body,
+    }
+    hrefs = ["cover.xhtml", "a.xhtml", "b.xhtml#gone", "b.xhtml#x%20y", "c.xhtml", "about.xhtml"]
+    links = [*zip(NAMES, hrefs, strict=True)]
+    if form == "nav":  # in a directory of its own; lines before the story are left out
+        documents["cover.xhtml"] += "<p>*** START OF THE PROJECT GUTENBERG EBOOK X ***</p>"
+        told = "".join(f"<li><a href='../{href}'>{name}</a></li>" for name, href in links)
+        page = f"<ol><li><a href='../a.xhtml'>Part I</a><ol>{told}</ol></li></ol>"
+        extra = {
+            "OPS/toc/nav.xhtml": f"<html><body><nav epub:type='toc'>{page}</nav></body></html>"
+        }
+        kind = 'href="toc/nav.xhtml" media-type="application/xhtml+xml" properties="nav"'
+    else:
+        told = "".join(
+            f"<navPoint><navLabel><text>{name}</text></navLabel><content src='{href}'/></navPoint>"
+            for name, href in links
+        )
+        extra = {"OPS/toc.ncx": f"<ncx><navMap>{told}</navMap></ncx>"}
+        kind = 'href="toc.ncx" media-type="application/x-dtbncx+xml"'
+    path = tmp_path / "a.epub"
+    path.write_bytes(epub(documents, extra, f'<item id="toc" {kind}/>'))
+    (found,) = read_file(path)
+    part = "Part 1, " if form == "nav" else ""
+    headers = ["Chapter 1: Dawn", "Chapter 2", "Night", "Chapter 3: Dusk"]
+    assert [c.header for c in found.chapters] == [part + header for header in headers]
+    size = len(BODY.split())
+    assert [c.words for c in found.chapters] == [size, size, size + 3, 2 * size]
+    assert (found.how, found.apart[-1]) == ("EPUB, marks: contents", (NAMES[-1], size))
+
+
 def test_html_that_is_no_xml_is_read_as_a_browser_would():
-    lines = lines_of(b"<html><body><h2>I</h2><p>one<br>two<p>three &amp; four</body></html>")
+    lines, _ = lines_of(b"<html><body><h2>I</h2><p>one<br>two<p>three &amp; four</body></html>")
     assert [line for line in lines if line.text] == [
         ("I", 2),
         ("one", 0),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from litereason.books import marks as styles
-from litereason.books.marks import BODY, FEWEST, PARTS, Line, Mark, words_in
+from litereason.books.marks import BODY, FEWEST, PARTS, Entry, Line, Mark, words_in
 
 COVER = 0.5  # share of the words that its chapters must hold
 
@@ -38,13 +38,13 @@ class Found(NamedTuple):
 
 
 def find_chapters(
-    lines: Sequence[Line], titles: Sequence[str] = (), pattern: re.Pattern[str] | None = None
+    lines: Sequence[Line], contents: Sequence[Entry] = (), pattern: re.Pattern[str] | None = None
 ) -> Found:
     """The chapters of a novel, or none (`chapters` empty) if no style fits.
 
     Args:
         lines: the whole text.
-        titles: of the chapters, where the file lists them (an EPUB's contents).
+        contents: where the file lists its chapters (an EPUB).
         pattern: lines that it matches from their start are the marks; nothing else is tried.
     """
     if pattern:
@@ -54,7 +54,8 @@ def find_chapters(
             "headings": lambda: styles.headings(lines),
             "words": lambda: styles.scan(lines, styles.keyword),
             "numbers": lambda: _chain(styles.scan(lines, styles.bare, isolated=True)),
-            "titles": lambda: styles.titled(lines, titles),
+            "titles": lambda: styles.titled(lines, contents),
+            "contents": lambda: styles.pointed(lines, contents),
             "parts": lambda: _parts_as_chapters(styles.scan(lines, styles.keyword)),
             "capitals": lambda: styles.capitals(lines),
         }

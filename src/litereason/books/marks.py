@@ -20,7 +20,7 @@ APART = (
     "endnotes", "notes", "transcriber's note", "transcriber's notes", "colophon",
     "uncopyright", "copyright", "imprint", "titlepage", "title page", "halftitle",
     "dedication", "index", "acknowledgments", "acknowledgements", "about the author",
-    "preface", "foreword", "introduction", "afterword", "appendix", "bibliography", "the end",
+    "cover", "preface", "foreword", "introduction", "afterword", "appendix", "bibliography", "the end",
 )  # fmt: skip
 BODY = 50  # words: less is no chapter but a line in a list of contents, or a title page
 FEWEST = 3  # chapters that a style must find
@@ -48,6 +48,14 @@ class Line(NamedTuple):
 
     text: str
     level: int = 0
+
+
+class Entry(NamedTuple):
+    """An entry of an EPUB's contents: its depth, from 1, and the line that it points to, if known."""
+
+    title: str
+    depth: int
+    line: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +217,21 @@ def headings(lines: Sequence[Line]) -> list[Mark]:
             if first[1] is not None:
                 kind, number, title = first[0], first[1], f"{first[2]} {rest}".strip()
         found.append((line.level, Mark(k, end, kind, number, title)))
-    if not found:
-        return []
+    return _of_one_level(lines, found)
+
+
+def pointed(lines: Sequence[Line], contents: Sequence[Entry]) -> list[Mark]:
+    """Where an EPUB's contents point, for documents that show no headings: their names are there only."""
+    found = [
+        (entry.depth, Mark(entry.line, entry.line, *read_heading(entry.title)))
+        for entry in contents
+        if entry.line is not None
+    ]
+    return _of_one_level(lines, sorted(found, key=lambda one: one[1].start))
+
+
+def _of_one_level(lines: Sequence[Line], found: Sequence[tuple[int, Mark]]) -> list[Mark]:
+    """The marks of the level that holds most chapters, and those above it, which may be parts."""
 
     def body(at: int) -> int:
         stop = found[at + 1][1].start if at + 1 < len(found) else len(lines)
@@ -241,14 +262,14 @@ def matching(lines: Sequence[Line], pattern: re.Pattern[str]) -> list[Mark]:
     return marks
 
 
-def titled(lines: Sequence[Line], titles: Sequence[str]) -> list[Mark]:
+def titled(lines: Sequence[Line], contents: Sequence[Entry]) -> list[Mark]:
     """Lines that are titles of the list of contents, which the file gives or the text begins with."""
 
     def plain(text: str) -> str:
         text = re.sub(r"[\s.·…]+[\divxlc]*$", "", text.strip(_ORNAMENT))
         return " ".join(re.findall(r"\w+", text.casefold()))
 
-    start, known = 0, {plain(title) for title in titles}
+    start, known = 0, {plain(entry.title) for entry in contents}
     heads = [
         k for k, line in enumerate(lines) if plain(line.text) in ("contents", "table of contents")
     ]

@@ -15,7 +15,7 @@ from litereason import files
 from litereason.books import chapters as cut
 from litereason.books import marks
 from litereason.books.epub import read_epub
-from litereason.books.marks import Line
+from litereason.books.marks import Entry, Line
 from litereason.errors import ConfigError, DataError
 from litereason.extras import need
 
@@ -122,14 +122,13 @@ def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]
         return _from_rows(path)
     data = path.read_bytes()
     if data[:2] == b"PK" or path.suffix.lower() == ".epub":
-        epub = read_epub(data, path.name)
-        title, author, lines, titles = epub
+        title, author, lines, contents = read_epub(data, path.name)
         how = "EPUB"
     else:
         text, encoding = decode(data, path.name)
-        how, titles = f"text, {encoding}", []
+        how, contents = f"text, {encoding}", []
         title, author, lines = _from_text(text)
-    found = cut.find_chapters(_without_gutenberg(lines), titles, pattern)
+    found = cut.find_chapters(*_without_gutenberg(lines, contents), pattern)
     if not found.chapters:
         raise DataError(_no_marks(path.name, found.tried, pattern))
     title = title or path.stem
@@ -222,12 +221,17 @@ def _from_text(text: str) -> tuple[str, str, list[Line]]:
     return title, author, lines
 
 
-def _without_gutenberg(lines: list[Line]) -> list[Line]:
-    """The lines between Project Gutenberg's head and foot, where there are any."""
+def _without_gutenberg(lines: list[Line], contents: list[Entry]) -> tuple[list[Line], list[Entry]]:
+    """The lines between Project Gutenberg's head and foot, if any, and the contents that point there."""
     texts = [line.text.strip() for line in lines]
     start = next((k + 1 for k, text in enumerate(texts) if _START.match(text)), 0)
     end = next((k for k in range(start, len(texts)) if _END.match(texts[k])), len(texts))
-    return lines[start:end]
+    moved = [
+        entry if entry.line is None else entry._replace(line=entry.line - start)
+        for entry in contents
+        if entry.line is None or start <= entry.line < end
+    ]
+    return lines[start:end], moved
 
 
 def _field(head: str, name: str) -> str:
@@ -291,7 +295,8 @@ def _no_marks(name: str, tried: dict[str, int], pattern: re.Pattern[str] | None)
     return (
         f"{name}: no chapter marks found. Looked for headings (of an EPUB, or # in text), words (Chapter "
         "1, LETTER II, Chapter the First), numbers on lines of their own (IV, 4., Four), titles of a list "
-        "of contents, parts (Book I), and titles in capitals after two blank lines; at least "
-        f"{marks.FEWEST} chapters must hold {cut.COVER:.0%} of the text. Chapters found: {found}. "
-        "If it marks them in another way, say how: --chapter_mark REGEX, matched from the start of a line"
+        "of contents, places that an EPUB's contents point to, parts (Book I), and titles in capitals "
+        f"after two blank lines; at least {marks.FEWEST} chapters must hold {cut.COVER:.0%} of the text. "
+        f"Chapters found: {found}. If it marks them in another way, say how: --chapter_mark REGEX, matched "
+        "from the start of a line"
     )
