@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from litereason.books import marks as styles
-from litereason.books.marks import BODY, FEWEST, PARTS, Entry, Line, Mark, words_in
+from litereason.books.marks import BODY, FEWEST, PARTS, STEP, Entry, Line, Mark, has_text, words_in
 
 COVER = 0.5  # share of the words that its chapters must hold
 
@@ -103,7 +103,7 @@ def _chain(marks: list[Mark]) -> list[Mark]:
         for before in range(at):
             step = mark.number - (numbered[before].number or 0)
             again = mark.number == 1 and (numbered[before].number or 0) >= FEWEST
-            if 1 <= step <= 3 or again:
+            if 1 <= step <= STEP or again:
                 cost = 0.5 if again else 0.5 * (step - 1)
                 score, back = max((score, back), (best[before][0] + 1 - cost, before))
         best.append((score, back))
@@ -154,7 +154,10 @@ def _without_contents(lines: Sequence[Line], marks: list[Mark]) -> list[Mark]:
 def _sections(
     lines: Sequence[Line], marks: Sequence[Mark]
 ) -> tuple[list[Section], list[tuple[str, int]]]:
-    """Chapters with the parts they stand in, and (label, words) of all that stands in none."""
+    """Chapters with the parts they stand in, and (label, words) of all that stands in none.
+
+    A mark without any text after it (a cover, a picture's title) is no chapter.
+    """
     kinds = _kinds_of_parts(marks)
     parts: dict[str, str] = {}
     chapters, apart = [], []
@@ -170,6 +173,8 @@ def _sections(
         if mark.kind in (*PARTS, "untitled part", "apart"):
             if words := words_in(text):
                 apart.append((mark.label, words))
+        elif not has_text(text):
+            apart.append((mark.label, 0))
         else:
             chapters.append(Section(mark, ", ".join(parts.values()), text))
     return chapters, apart

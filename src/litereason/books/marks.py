@@ -20,10 +20,11 @@ APART = (
     "endnotes", "notes", "transcriber's note", "transcriber's notes", "colophon",
     "uncopyright", "copyright", "imprint", "titlepage", "title page", "halftitle",
     "dedication", "index", "acknowledgments", "acknowledgements", "about the author",
-    "cover", "preface", "foreword", "introduction", "afterword", "appendix", "bibliography", "the end",
+    "preface", "foreword", "introduction", "afterword", "appendix", "bibliography", "the end",
 )  # fmt: skip
 BODY = 50  # words: less is no chapter but a line in a list of contents, or a title page
 FEWEST = 3  # chapters that a style must find
+STEP = 3  # from one number to the next: marks may be missed
 
 _SEPARATOR = r"[\s.:,;\-–—)\]]"
 _KEYWORDS = "|".join([*CHAPTERS, *PARTS])
@@ -99,6 +100,11 @@ def words_in(lines: Iterable[Line]) -> int:
     return sum(len(line.text.split()) for line in lines)
 
 
+def has_text(lines: Iterable[Line]) -> bool:
+    """Whether there is a letter or a digit."""
+    return any(re.search(r"[^\W_]", line.text) for line in lines)
+
+
 def keyword(text: str) -> tuple[str, int | None, str] | None:
     """ "Chapter IV. Title", "PART THE FIRST", "The Second Book"."""
     found = _KEYWORD.fullmatch(text)
@@ -142,7 +148,7 @@ def scan(
 ) -> list[Mark]:
     """Lines after a blank one (or after a mark) that `read` or `named` takes for a mark.
 
-    `isolated`: a mark must have a blank line after it too.
+    `isolated`: a mark must have a blank line after it too. Without one above, a line must stand out.
     """
     marks: list[Mark] = []
     for k, line in enumerate(lines):
@@ -151,15 +157,32 @@ def scan(
             continue
         above = k == 0 or not lines[k - 1].text.strip() or bool(marks and marks[-1].end == k)
         alone = k + 1 == len(lines) or not lines[k + 1].text.strip()
-        found = read(text) if above and (alone or not isolated) else None
+        found = read(text) if alone or not isolated else None
         if isolated and found is None and above:
             found = keyword(text)
             found = found if found and found[0] in PARTS else None
+        if found and not above and not _stands_out(lines[k - 1].text, text, found, marks):
+            found = None
         if found is None and above and alone:
             found = named(text)
         if found:
             marks.append(_with_title(lines, k, found, read))
     return marks
+
+
+def _stands_out(
+    before: str, text: str, found: tuple[str, int | None, str], marks: Sequence[Mark]
+) -> bool:
+    """Whether a line right below text is a mark: that ends a sentence, it is no prose, it counts on."""
+    kind, number, title = found
+    if number is None or before.rstrip(_ORNAMENT + "”\"’')")[-1:] not in ".!?:;—-":
+        return False
+    if title and not _is_title(title) and not text.split()[0].isupper():
+        return False
+    last = next((m.number for m in reversed(marks) if m.kind == kind and m.number), 0)
+    return (
+        number == 1 or 1 <= number - last <= STEP
+    )  # 1: in a new part, or after a list of contents
 
 
 def _with_title(

@@ -113,12 +113,18 @@ def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]
     """The novels of a file: one, or as many as a `.jsonl` names.
 
     Raises:
+        ConfigError: a pattern for a file whose rows are chapters.
         DataError: no such file, or one that cannot be read as chapters.
     """
     if not path.is_file():
         why = "is a directory; give its files" if path.is_dir() else "no such file"
         raise DataError(f"{path}: {why}")
     if path.suffix.lower() in (".jsonl", ".ndjson"):
+        if pattern:
+            raise ConfigError(
+                f"{path}: --chapter_mark is of no use here, because each row is a chapter. Leave it out, "
+                "or read this file in a call of its own, with another --name"
+            )
         return _from_rows(path)
     data = path.read_bytes()
     if data[:2] == b"PK" or path.suffix.lower() == ".epub":
@@ -248,6 +254,11 @@ def _from_rows(path: Path) -> list[Novel]:
                 raise DataError(
                     f"{path}, row {number}: {name!r} is {row.get(name)!r}; expected text"
                 )
+        if not marks.has_text([Line(row["text"])]):
+            raise DataError(
+                f"{path}, row {number}: its 'text' has no words. Fill it in, or leave the row out if the "
+                "novel has no such chapter"
+            )
         if not isinstance(row.get("chapter_no", 0), int) or isinstance(row.get("chapter_no"), bool):
             raise DataError(
                 f"{path}, row {number}: 'chapter_no' is {row['chapter_no']!r}; expected a whole number"
@@ -255,8 +266,10 @@ def _from_rows(path: Path) -> list[Novel]:
         books.setdefault(row.get("book") or path.stem, []).append(row)
     novels = []
     for title, rows in books.items():
+        ordered = _in_order(rows, f"{path}: {title!r}")
+        how = "JSON lines" + (", put in order by chapter_no" if ordered != rows else "")
         chapters, wrong = [], []
-        for index, row in enumerate(rows, 1):
+        for index, row in enumerate(ordered, 1):
             kind, number, name = marks.read_heading(row.get("title", ""))
             given = row.get("chapter_no")
             if given not in (None, index):
@@ -267,10 +280,32 @@ def _from_rows(path: Path) -> list[Novel]:
                 Chapter(index, part, kind, given if number is None else number, name, text)
             )
         name = slug(path.stem if len(books) == 1 else title)
-        novels.append(
-            _novel(name, title, rows[0].get("author", ""), "JSON lines", chapters, [], wrong)
-        )
+        novels.append(_novel(name, title, rows[0].get("author", ""), how, chapters, [], wrong))
     return novels
+
+
+def _in_order(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
+    """A novel's rows by `chapter_no`, where each has one of its own; else as they are.
+
+    Raises:
+        DataError: their numbers (those of titles, if there are no others) go back within a part.
+    """
+    given = [row.get("chapter_no") for row in rows]
+    if None not in given and len({*given}) == len(given):
+        return sorted(rows, key=lambda row: row["chapter_no"])
+    last: dict[tuple[str, str], int] = {}
+    for row, number in zip(rows, given, strict=True):
+        kind = ""
+        if all(one is None for one in given):
+            kind, number, _ = marks.read_heading(row.get("title", ""))
+        before = last.get((row.get("part", ""), kind), 0)
+        if number is not None and 1 < number < before:
+            raise DataError(
+                f"{where} is out of order: chapter {number} comes after {before}. Put its rows in order, "
+                "or give each a 'chapter_no' of its own"
+            )
+        last[row.get("part", ""), kind] = number or before
+    return rows
 
 
 def _novel(
