@@ -211,8 +211,8 @@ def check_stop(name: str, tokenizer: Any) -> None:
         StopStringCriteria(tokenizer, END_MARK)
     except Exception as error:
         raise ModelError(
-            f"{name!r} cannot be made to stop at {END_MARK}: transformers' stop strings do not work with its "
-            f"tokenizer ({type(error).__name__}: {error}). Take another model as the writer"
+            f"{name!r} cannot be made to stop at {END_MARK}: transformers' stop strings do not work with "
+            f"its tokenizer ({type(error).__name__}: {error}). Take another model as the writer"
         ) from error
 
 
