@@ -277,15 +277,50 @@ def test_a_stage_warns_until_its_examples_are_audited(tmp_path, capsys):
         limit=10,
         run_dir=str(tmp_path / "a run"),
     )
-    examples = get_task("stories", {"events": 6, "size": 60}).examples("test")
-    settings.warn_unaudited(examples)
+    task = get_task("stories", {"events": 6, "size": 60})
+    examples = task.examples("test")
+    settings.warn_of(task, examples)
     told = " ".join(capsys.readouterr().err.split())
     assert told.startswith("warning: this data was never audited")
     assert main(shlex.split(told.partition("Run: litereason ")[2])) == 0
     capsys.readouterr()
-    settings.warn_unaudited(examples[:20])
+    settings.warn_of(task, examples[:20])
     assert capsys.readouterr().err == "", "a part of what was audited was audited"
     assert warning(tmp_path / "a run", get_task("stories").examples("test", 30))
+
+
+def test_only_splits_that_were_read_are_listed(tmp_path, capsys):
+    options = ["--task", "stories", "--limit", 9, "--run_dir", tmp_path]
+    assert run("audit", *options, "--split", "test") == 0
+    assert "9 items (test 9);" in capsys.readouterr().out
+    assert run("audit", *options, "--split", "test,train") == 0
+    assert "18 items (test 9, train 9);" in capsys.readouterr().out
+
+
+def test_a_stage_warns_of_a_file_that_serves_every_split(tmp_path, capsys):
+    rows = [{"story": f"Story {i}.", "answer": "Yes" if i % 2 else "No"} for i in range(40)]
+    rows = [row | {"prompt": row["story"]} for row in rows]
+    path, test = (write(tmp_path / name, rows) for name in ("all.jsonl", "test.jsonl"))
+
+    def told(data, split="test", **options) -> str:
+        settings = EvalConfig(model="any", split=split, run_dir=str(tmp_path), **options)
+        settings.task_options |= {"data": str(data)}
+        task = get_task(settings.task, settings.task_options)
+        settings.warn_of(task, task.examples(split))
+        return " ".join(capsys.readouterr().err.split())
+
+    assert f"{path} serves every split: 'test' holds the items of 'train'" in told(
+        path, task="jsonl"
+    )
+    assert "'train' holds the items of 'test'" in told(path, "train", task="jsonl")
+    assert "serves every split" in told(path, task="flawed_fictions")
+    cut = {"splits": [1, 1, 1]}
+    for unique in (
+        told(path, task="flawed_fictions", task_options=cut),
+        told(test, task="jsonl"),  # by its name
+        told(tmp_path, task="jsonl"),
+    ):
+        assert "never audited" in unique and "serves every split" not in unique
 
 
 def test_an_audit_of_too_few_items_is_none(tmp_path):

@@ -257,7 +257,7 @@ def test_answers_under_way_are_kept_when_another_fails(server):
 
 
 def test_an_endpoint_that_dies_in_the_middle_costs_no_call_twice(
-    server, book, tmp_path, monkeypatch
+    server, book, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(endpoint, "TRIES", 1)
     words = ["books", str(book), "--endpoint", server.url, "--endpoint_model", "m"]
@@ -268,7 +268,10 @@ def test_an_endpoint_that_dies_in_the_middle_costs_no_call_twice(
     assert not (directory / "pairs.jsonl").exists()
     assert len(files.read_jsonl(directory.parent / "answers.jsonl")) == 12
     server.healthy = 10**9
-    assert main(words) == 0
+    assert main([*words, "--temperature", "0.5"]) == 2
+    assert "temperature: 0.3 -> 0.5" in " ".join(capsys.readouterr().err.split())
+    how = ["--batch_size", "2", "--timeout", "60", "--key_variable", "NO_KEY"]
+    assert main([*words, *how]) == 0  # how it runs may change
     assert len(server.answered) == len(set(server.answered))
     pairs = files.read_jsonl(directory / "pairs.jsonl")
     assert [sorted(pair) for pair in pairs] == [sorted(FIELDS)] * 7

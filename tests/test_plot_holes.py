@@ -73,7 +73,10 @@ def test_the_verdict_is_yes_no_or_none(text, answer):
     [
         ("<error_lines>One.</error_lines>", ["One."]),
         ("<error_lines>\n- One.\n* Two.\n\n</error_lines>", ["One.", "Two."]),
-        ("<error_lines>One.</error_lines> no: <error_lines>Two.</error_lines>", ["Two."]),
+        ("<error_lines>One.</error_lines> and: <error_lines>Two.</error_lines>", ["One.", "Two."]),
+        ("<think><error_lines>One.</error_lines></think><error_lines>Two.</error_lines>", ["Two."]),
+        ("<error_lines>One.</error_lines></think><error_lines>Two.</error_lines>", ["Two."]),
+        ("<error_lines>One.</error_lines><think>or <error_lines>Two.</error_lines>", ["One."]),
         ("<error_lines>One. <error_lines>Two.</error_lines>", ["Two."]),
         ("<error_lines>One.", []),
         ("One.</error_lines>", []),
@@ -83,7 +86,7 @@ def test_the_verdict_is_yes_no_or_none(text, answer):
         ("<error_lines>A<contradicted_lines>B</contradicted_lines></error_lines>", ["A", "B"]),
     ],
 )
-def test_quotes_are_the_lines_of_the_last_closed_block(text, lines):
+def test_quotes_are_the_lines_of_closed_blocks(text, lines):
     assert quoted_lines(text, "error_lines") == lines
 
 

@@ -57,7 +57,32 @@ def test_ties_count_half():
 def test_an_arm_that_wins_everything_is_finite():
     (pair,) = strengths(judged("1" * 10))["pairs"]
     assert pair["difference"]["mean"] == pytest.approx(math.log(10.5 / 0.5), abs=1e-6)
-    assert pair["win_rate"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert pair["win_rate"] == {"mean": 1.0, "low": None, "high": None}
+
+
+NONE = {"low": None, "high": None}
+
+
+@pytest.mark.parametrize("results", ["1", "=", "1" * 10, "=" * 10])
+def test_no_interval_can_be_told_where_all_items_agree(results):
+    found = strengths(judged(results))
+    figures = [arm[name] for arm in found["arms"] for name in ("strength", "win_rate")]
+    figures += [found["pairs"][0][name] for name in ("difference", "win_rate")]
+    assert all(one == {**NONE, "mean": one["mean"]} for one in [*figures, found["a_wins"]])
+
+
+def test_what_only_imaginary_ties_bound_has_no_interval():
+    """x won everything against y; how many judgements an item has makes no interval. y and z do differ."""
+    more = [Judgement("twice", "0", "x", "y", 1.0)]
+    (pair,) = strengths(judged("1" * 6) + more)["pairs"]
+    assert pair["difference"] == {"mean": pytest.approx(logit(7, 0)), **NONE}
+    found = strengths(judged("1" * 6) + judged("110100", "y", "z"))
+    differences = {(p["a"], p["b"]): p["difference"]["low"] for p in found["pairs"]}
+    assert differences["x", "y"] is None and differences["y", "z"] is not None
+    assert all(arm["strength"]["low"] is None for arm in found["arms"])
+    back = [Judgement("back", "0", "z", "x", 1.0)]  # a chain of wins from y to x
+    found = strengths(judged("1" * 6) + judged("110100", "y", "z") + back)
+    assert all(arm["strength"]["low"] is not None for arm in found["arms"])
 
 
 def test_strengths_add_up_along_a_chain():
@@ -201,13 +226,16 @@ def test_judgements_that_are_none(run, tmp_path, capsys, lines, message):
     assert not (tmp_path / "preference" / "strengths.json").exists()
 
 
-def test_several_judges_of_one_comparison(run, tmp_path):
+def test_several_judges_of_one_comparison(run, tmp_path, capsys):
     assert run() == 0
     name = files.read_jsonl(tmp_path / "preference" / "key.jsonl")[0]["id"]
     rows = [{"id": name, "winner": "tie", "judge": judge} for judge in ("J", "K")]
     assert run("--judgements", files.write_jsonl(tmp_path / "said.jsonl", rows)) == 0
     found = files.read_json(tmp_path / "preference" / "strengths.json")
     assert (found["judgements"], found["unjudged"]) == (2, 3)
+    assert found["a_wins"] == {"mean": 0.5, "low": None, "high": None}
+    told = capsys.readouterr().out
+    assert "0.50 [–]" in told and "there is one only" in told
 
 
 def test_arms_that_cannot_be_compared(run, tmp_path, capsys):

@@ -189,6 +189,17 @@ def test_rounds_that_exceed_the_context_are_refused(write, capsys):
     )
 
 
+def test_a_tokenizer_without_stop_strings_is_named_before_anything_is_written(
+    write, tmp_path, capsys, monkeypatch
+):
+    tokenizer = word_tokenizer()  # has no "abcdef", which transformers puts before each token
+    other = save(random_llama(tokenizer), tmp_path / "other", tokenizer)
+    monkeypatch.setattr(sampling, "generate_batch", lambda *args: pytest.fail("it generates"))
+    assert write("--model", other) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "stop strings do not work with its tokenizer" in told and "another model" in told
+
+
 def test_an_interrupted_run_goes_on_and_ends_the_same(write, tmp_path, monkeypatch):
     generate, calls = sampling.generate_batch, []
 

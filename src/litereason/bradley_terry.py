@@ -34,7 +34,9 @@ def strengths(judged: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
     A strength is on the logit scale, their mean is 0: arm i wins against j with probability
     1 / (1 + exp(s_j - s_i)) (Bradley & Terry 1952). A tie is half a win for each. One imaginary tie for
     each two arms that were compared keeps the strength of an arm that won everything finite. Items are
-    drawn anew for the intervals, with all of their judgements.
+    drawn anew for the intervals, with all of their judgements. An interval is None where that tells
+    nothing: all items agree, or there is one; and for strengths, where some arms won all against the
+    others, so that only the imaginary ties bound them.
 
     Args:
         judged: at least one; chapters of one item may be compared many times.
@@ -53,9 +55,10 @@ def strengths(judged: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
     wins, first = _resampled(judged, pairs, seed)
     places = np.array([[arms.index(arm) for arm in pair] for pair in pairs])
     fitted = np.stack([fit(won, places, len(arms)) for won in wins])
+    bounded = both_ways(wins[0], places, len(arms))
     return {
         "arms": [
-            {"arm": arms[arm], "strength": _estimate(fitted[:, arm])}
+            {"arm": arms[arm], "strength": _estimate(fitted[:, arm], bool(bounded.all()))}
             | _record(judged, arms[arm])
             | {
                 "win_rate": _share(
@@ -67,8 +70,8 @@ def strengths(judged: Sequence[Judgement], seed: int = 0) -> dict[str, Any]:
         "pairs": [
             {"a": pair[0], "b": pair[1], "judgements": round(wins[0, column].sum())}
             | {"win_rate": _share(wins[:, column, 0], wins[:, column])}
-            | {"difference": _estimate(fitted[:, places[column, 0]] - fitted[:, places[column, 1]])}
-            for column, pair in enumerate(pairs)
+            | {"difference": _estimate(fitted[:, i] - fitted[:, j], bool(bounded[i, j]))}
+            for column, (pair, (i, j)) in enumerate(zip(pairs, places, strict=True))
         ],
         "a_wins": _share(first[:, 0], first),
         "judgements": len(judged),
@@ -91,6 +94,22 @@ def fit(wins: np.ndarray, places: np.ndarray, arms: int) -> np.ndarray:
     outcomes = np.repeat([1, 0], len(places))
     model.fit(np.tile(signs, (2, 1)), outcomes, sample_weight=(wins + 0.5).T.ravel())
     return model.coef_[0] - model.coef_[0].mean()
+
+
+def both_ways(wins: np.ndarray, places: np.ndarray, arms: int) -> np.ndarray:
+    """Between which arms chains of wins lead both ways, shape `(arms, arms)`.
+
+    Only there the likelihood of their difference has a maximum without imaginary ties (Ford 1957).
+
+    Args:
+        wins, places: as for `fit`.
+    """
+    beats = np.eye(arms, dtype=bool)
+    beats[places[:, 0], places[:, 1]] |= wins[:, 0] > 0
+    beats[places[:, 1], places[:, 0]] |= wins[:, 1] > 0
+    for _ in range(arms):
+        beats = beats @ beats
+    return beats & beats.T
 
 
 def check_linked(arms: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
@@ -139,13 +158,15 @@ def _record(judged: Sequence[Judgement], arm: str) -> dict[str, int]:
     return {"judgements": len(mine), "ties": sum(one.score == 0.5 for one in mine)}
 
 
-def _share(won: np.ndarray, all_wins: np.ndarray) -> dict[str, float]:
+def _share(won: np.ndarray, all_wins: np.ndarray) -> dict[str, float | None]:
     """Of resampled wins `(resamples,)`; resamples without a comparison say nothing."""
     played = all_wins.reshape(len(won), -1).sum(1)
     return _estimate(won[played > 0] / played[played > 0])
 
 
-def _estimate(values: np.ndarray) -> dict[str, float]:
-    """The first value, which is that of the data, and the interval of the others."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return {"mean": float(values[0]), "low": float(low), "high": float(high)}
+def _estimate(values: np.ndarray, bounded: bool = True) -> dict[str, float | None]:
+    """The first value, which is that of the data, and the interval of the others, None if they are one."""
+    mean, low, high = values[0], *np.percentile(values[1:], [2.5, 97.5])
+    if not bounded or np.ptp(values) < 1e-9:
+        return {"mean": float(mean), "low": None, "high": None}
+    return {"mean": float(mean), "low": float(low), "high": float(high)}

@@ -66,6 +66,8 @@ def say(message: str) -> None:
         console.print(message, markup=False)
 
 
-def spread(found: Mapping[str, float], digits: int = 2) -> str:
-    """A mean with its interval: `0.51 [0.47, 0.55]`."""
+def spread(found: Mapping[str, float | None], digits: int = 2) -> str:
+    """A mean with its interval: `0.51 [0.47, 0.55]`; `0.51 [–]` where that cannot be estimated."""
+    if found["low"] is None:
+        return f"{found['mean']:.{digits}f} [–]"
     return "{mean:.{0}f} [{low:.{0}f}, {high:.{0}f}]".format(digits, **found)

@@ -210,6 +210,13 @@ def show(found: Mapping[str, Any], unjudged: int) -> None:
     out.print(
         f"text a wins {spread(found['a_wins'])} (0.5: its place does not matter)", markup=False
     )
+    figures = [one[name] for one in found["arms"] for name in ("strength", "win_rate")]
+    figures += [one[name] for one in found["pairs"] for name in ("difference", "win_rate")]
+    if any(one["low"] is None for one in [*figures, found["a_wins"]]):
+        out.print(
+            "[–]: no interval can be told: all items agree, there is one only, or an arm won everything",
+            markup=False,
+        )
     say(
         f"prefer: {found['judgements']} judgements on {found['items']} items, {unjudged} comparisons not "
         "judged; 95 % intervals over items"

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ FILES = "data, task or reward file"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
-def open_stage(directory: Path, settings: Any) -> Path:
+def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Path:
     """Make `directory` the home of a stage run with `settings` (a dataclass).
 
     The settings, the commit and the versions go to `config.yaml`. A directory that was begun with the
     same settings is taken up again.
+
+    Args:
+        free: settings that may differ, beside `NOT_COMPARED`: they say how this stage runs.
 
     Raises:
         ConfigError: it was begun with other settings; names them.
@@ -34,7 +37,8 @@ def open_stage(directory: Path, settings: Any) -> Path:
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
         was, now = flat(begun), flat(wanted)
-        differ = sorted(k for k in {*was, *now} - NOT_COMPARED if was.get(k) != now.get(k))
+        compared = {*was, *now} - NOT_COMPARED - {*free}
+        differ = sorted(k for k in compared if was.get(k) != now.get(k))
         if differ and [p.name for p in directory.iterdir()] != [path.name]:
             changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
             raise ConfigError(

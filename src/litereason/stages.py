@@ -100,8 +100,18 @@ class StageConfig(ModelOnTask):
         directory = Path(self.run_dir) / stage / self.name
         return open_stage(directory, self), task, examples
 
-    def warn_unaudited(self, examples: Sequence[Example]) -> None:
-        """Say in a line if no audit in the run directory saw these examples, or one found a leak."""
+    def warn_of(self, task: Task, examples: Sequence[Example]) -> None:
+        """Say in a line each what may spoil a judgement on these examples.
+
+        One file serves every split; no audit in the run directory saw them, or one found a leak.
+        """
+        file = task.one_file()
+        if file and file.stem != self.split:
+            other = "train" if self.split != "train" else "test"
+            say(
+                f"warning: {file} serves every split: {self.split!r} holds the items of {other!r}. Give a "
+                "directory with a file a split as the data, so that no item is trained on and judged"
+            )
         if found := warning(Path(self.run_dir), examples):
             text, again = found
             shared = {"task": self.task, "task_options": self.task_options, "split": self.split}
@@ -294,7 +304,7 @@ def rl(config: RLConfig) -> Path:
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
     if processes.is_main_process:
-        config.warn_unaudited(examples)
+        config.warn_of(task, examples)
     settings = trainer_settings(LatentGRPOConfig, directory, config)
     rewards = [function_from_file(place) for place in config.rewards]
     torch.manual_seed(config.seed)
@@ -354,7 +364,7 @@ def evaluate(config: EvalConfig) -> Path:
     if out.exists():
         say(f"eval: already complete, {out}")
         return out
-    config.warn_unaudited(examples)
+    config.warn_of(task, examples)
     start = time.perf_counter()
     model, tokenizer = config.load(latents=config.mode == "latent")
     title = f"eval {config.name}"

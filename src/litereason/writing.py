@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import StopStringCriteria
 
 from litereason import checkpoints, files
 from litereason.console import say, spread
-from litereason.errors import ConfigError, DataError
+from litereason.errors import ConfigError, DataError, ModelError
 from litereason.fingerprint import fingerprint
 from litereason.generation import Completion
 from litereason.options import command, option
@@ -165,8 +166,10 @@ def write_chapters(
     Raises:
         DataError: a prompt that leaves no room for all rounds in the model's context.
         ConfigError: `directory` was begun with another model or other prompts.
+        ModelError: the tokenizer cannot say where a chapter ends.
     """
     model, tokenizer = checkpoints.load(config.model)
+    check_stop(config.model, tokenizer)
     if torch.cuda.is_available():
         model = model.to("cuda")
     asked = [prompt(task, draft, config.words) for draft in drafts]
@@ -196,6 +199,21 @@ def write_chapters(
         rows = sample(model, tokenizer, prompts, how, record, partial, title, END_MARK)
         for i, row in zip(going, rows, strict=True):
             drafts[i].write_on(row["text"], row["truncated"])
+
+
+def check_stop(name: str, tokenizer: Any) -> None:
+    """Check that generation can stop at the end mark.
+
+    Raises:
+        ModelError: transformers cannot look for text in this tokenizer's tokens.
+    """
+    try:
+        StopStringCriteria(tokenizer, END_MARK)
+    except Exception as error:
+        raise ModelError(
+            f"{name!r} cannot be made to stop at {END_MARK}: transformers' stop strings do not work with "
+            f"its tokenizer ({type(error).__name__}: {error}). Take another model as the writer"
+        ) from error
 
 
 def prompt(task: NextChapterTask, draft: Draft, least: int | None) -> str:

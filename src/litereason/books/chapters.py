@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from litereason.books import marks as styles
-from litereason.books.marks import BODY, FEWEST, PARTS, Line, Mark, words_in
+from litereason.books.marks import BODY, FEWEST, PARTS, STEP, Entry, Line, Mark, has_text, words_in
 
 COVER = 0.5  # share of the words that its chapters must hold
 
@@ -38,13 +38,13 @@ class Found(NamedTuple):
 
 
 def find_chapters(
-    lines: Sequence[Line], titles: Sequence[str] = (), pattern: re.Pattern[str] | None = None
+    lines: Sequence[Line], contents: Sequence[Entry] = (), pattern: re.Pattern[str] | None = None
 ) -> Found:
     """The chapters of a novel, or none (`chapters` empty) if no style fits.
 
     Args:
         lines: the whole text.
-        titles: of the chapters, where the file lists them (an EPUB's contents).
+        contents: where the file lists its chapters (an EPUB).
         pattern: lines that it matches from their start are the marks; nothing else is tried.
     """
     if pattern:
@@ -54,7 +54,8 @@ def find_chapters(
             "headings": lambda: styles.headings(lines),
             "words": lambda: styles.scan(lines, styles.keyword),
             "numbers": lambda: _chain(styles.scan(lines, styles.bare, isolated=True)),
-            "titles": lambda: styles.titled(lines, titles),
+            "titles": lambda: styles.titled(lines, contents),
+            "contents": lambda: styles.pointed(lines, contents),
             "parts": lambda: _parts_as_chapters(styles.scan(lines, styles.keyword)),
             "capitals": lambda: styles.capitals(lines),
         }
@@ -102,7 +103,7 @@ def _chain(marks: list[Mark]) -> list[Mark]:
         for before in range(at):
             step = mark.number - (numbered[before].number or 0)
             again = mark.number == 1 and (numbered[before].number or 0) >= FEWEST
-            if 1 <= step <= 3 or again:
+            if 1 <= step <= STEP or again:
                 cost = 0.5 if again else 0.5 * (step - 1)
                 score, back = max((score, back), (best[before][0] + 1 - cost, before))
         best.append((score, back))
@@ -153,7 +154,10 @@ def _without_contents(lines: Sequence[Line], marks: list[Mark]) -> list[Mark]:
 def _sections(
     lines: Sequence[Line], marks: Sequence[Mark]
 ) -> tuple[list[Section], list[tuple[str, int]]]:
-    """Chapters with the parts they stand in, and (label, words) of all that stands in none."""
+    """Chapters with the parts they stand in, and (label, words) of all that stands in none.
+
+    A mark without any text after it (a cover, a picture's title) is no chapter.
+    """
     kinds = _kinds_of_parts(marks)
     parts: dict[str, str] = {}
     chapters, apart = [], []
@@ -169,6 +173,8 @@ def _sections(
         if mark.kind in (*PARTS, "untitled part", "apart"):
             if words := words_in(text):
                 apart.append((mark.label, words))
+        elif not has_text(text):
+            apart.append((mark.label, 0))
         else:
             chapters.append(Section(mark, ", ".join(parts.values()), text))
     return chapters, apart

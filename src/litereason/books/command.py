@@ -30,6 +30,7 @@ from litereason.options import option
 from litereason.run_dir import open_stage
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}  # shares of the books
+HOW = ("batch_size", "timeout", "key_variable")  # how it runs: answers are kept whatever these are
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -117,7 +118,7 @@ def books(config: BooksConfig) -> Path:
     written = directory / "pairs.jsonl"
     with_writer = config.writer or config.endpoint
     if with_writer:
-        open_stage(directory, config)
+        open_stage(directory, config, HOW)
     elif (directory / "config.yaml").exists():
         raise ConfigError(
             f"{directory} was begun with a writer: give it again to go on, or take another --name"

@@ -1,4 +1,4 @@
-"""An EPUB as lines: the documents of its spine in order, headings marked, titles from its contents.
+"""An EPUB as lines: the documents of its spine in order, headings marked, and its table of contents.
 
 What is left out: styles, pictures, notes marks, and files with DRM, which are refused by name.
 """
@@ -10,10 +10,11 @@ import posixpath
 import re
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from litereason.books.marks import Line
+from litereason.books.marks import Entry, Line
 from litereason.errors import DataError
 from litereason.extras import need
 
@@ -43,12 +44,12 @@ TYPE = "{http://www.idpf.org/2007/ops}type"
 
 
 class Epub(NamedTuple):
-    """What an EPUB holds; `titles` are those of its contents."""
+    """What an EPUB holds."""
 
     title: str
     author: str
     lines: list[Line]
-    titles: list[str]
+    contents: list[Entry]
 
 
 def read_epub(data: bytes, name: str) -> Epub:
@@ -107,40 +108,84 @@ def _read(archive: zipfile.ZipFile, name: str, etree: Any) -> Epub:
     package = rootfile.get("full-path", "")
     root = _xml(member(package), etree)
 
-    def place(href: str) -> str:
-        path = unquote(href.partition("#")[0])
-        return posixpath.normpath(posixpath.join(posixpath.dirname(package), path))
-
     items = {item.get("id"): item for item in root.iterfind(".//{*}manifest/{*}item")}
+    paths = {item: _path(package, item.get("href", "")) for item in items.values()}
     spine = root.iterfind(".//{*}spine/{*}itemref")
     read = [items.get(ref.get("idref")) for ref in spine if ref.get("linear") != "no"]
     lines: list[Line] = []
+    places: dict[str, int] = {}
     for item in read:
         if item is None:
             raise DataError(
                 f"{name} is a broken EPUB: its spine names an item that it does not list"
             )
         if "html" in item.get("media-type", ""):
-            lines += lines_of(member(place(item.get("href", ""))))
+            found, ids = lines_of(member(paths[item]))
+            here = {paths[item]: 0} | {f"{paths[item]}#{name}": line for name, line in ids.items()}
+            places |= {place: len(lines) + line for place, line in here.items()}
+            lines += found
     if not any(line.text for line in lines):
         raise DataError(f"{name} holds no text; scanned pages must be turned into text first")
-    titles: list[str] = []
-    for item in items.values():
-        if "nav" in (item.get("properties") or "").split():
-            nav = _xml(member(place(item.get("href", ""))), etree)
-            tocs = [n for n in nav.iter("{*}nav") if (n.get(TYPE) or n.get("epub:type")) == "toc"]
-            titles = [_text(link) for toc in tocs[:1] for link in toc.iter("{*}a")]
-        elif item.get("media-type") == "application/x-dtbncx+xml" and not titles:
-            ncx = _xml(member(place(item.get("href", ""))), etree)
-            titles = [_text(label) for label in ncx.iterfind(".//{*}navPoint/{*}navLabel")]
+    contents = _contents(paths, places, lambda path: _xml(member(path), etree))
     title, author = (_text(root.find(f".//{{*}}{tag}")) for tag in ("title", "creator"))
-    return Epub(title, author, lines, titles)
+    return Epub(title, author, lines, contents)
 
 
-def lines_of(document: bytes) -> list[Line]:
-    """An (X)HTML document as lines: a block of text each, a blank one between, headings with level."""
+def _contents(
+    paths: Mapping[Any, str], places: Mapping[str, int], read: Callable[[str], Any]
+) -> list[Entry]:
+    """The entries of EPUB 3's navigation document, or else of EPUB 2's NCX.
+
+    Args:
+        paths: of the items of the package.
+        places: the line where a document, or an element of it (`path#id`), begins.
+    """
+
+    def entries(path: str, found: Iterable[tuple[Any, int, str]]) -> list[Entry]:
+        made = []
+        for label, depth, href in found:
+            place = _path(path, href)
+            line = places.get(place, places.get(place.partition("#")[0]))
+            made.append(Entry(_text(label), depth, line))
+        return made
+
+    contents: list[Entry] = []
+    for item, path in paths.items():
+        if "nav" in (item.get("properties") or "").split():
+            navs = read(path).iter("{*}nav")
+            tocs = [n for n in navs if (n.get(TYPE) or n.get("epub:type")) == "toc"]
+            links = [link for toc in tocs[:1] for link in toc.iter("{*}a")]
+            return entries(path, ((a, _depth(a, "ol"), a.get("href", "")) for a in links))
+        if item.get("media-type") == "application/x-dtbncx+xml":
+            found = []
+            for point in read(path).iter("{*}navPoint"):
+                label, content = point.find("{*}navLabel"), point.find("{*}content")
+                href = "" if content is None else content.get("src", "")
+                found.append((label, 1 + _depth(point, "navPoint"), href))
+            contents = entries(path, found)
+    return contents
+
+
+def _depth(element: Any, tag: str) -> int:
+    return sum(1 for _ in element.iterancestors(f"{{*}}{tag}"))
+
+
+def _path(base: str, href: str) -> str:
+    """Where a link in the file `base` points, as `path` or `path#id`."""
+    path, mark, name = href.partition("#")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(base), unquote(path)))
+    return path + mark + unquote(name)
+
+
+def lines_of(document: bytes) -> tuple[list[Line], dict[str, int]]:
+    """An (X)HTML document as lines: a block of text each, a blank one between, headings with level.
+
+    Returns:
+        The lines, and on which of them the element with an id begins.
+    """
     etree = need("lxml.etree", "books")
     lines: list[Line] = []
+    places: dict[str, int] = {}
     words: list[str] = []
     levels: list[int] = []
     silent = 0
@@ -167,6 +212,8 @@ def lines_of(document: bytes) -> list[Line]:
                     levels.append(int(tag[1]))
                 elif tag == "hgroup":
                     levels.append(_level_in(element))
+            if name := element.get("id"):
+                places.setdefault(name, len(lines))
             if tag == "br" and not silent:
                 words.append("\0")
             if not silent:
@@ -182,7 +229,7 @@ def lines_of(document: bytes) -> list[Line]:
             if not silent:
                 words.append(element.tail or "")
     close()
-    return [*lines, Line("")]
+    return [*lines, Line("")], places
 
 
 def _level_in(group: Any) -> int:

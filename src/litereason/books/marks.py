@@ -24,6 +24,7 @@ APART = (
 )  # fmt: skip
 BODY = 50  # words: less is no chapter but a line in a list of contents, or a title page
 FEWEST = 3  # chapters that a style must find
+STEP = 3  # from one number to the next: marks may be missed
 
 _SEPARATOR = r"[\s.:,;\-–—)\]]"
 _KEYWORDS = "|".join([*CHAPTERS, *PARTS])
@@ -48,6 +49,14 @@ class Line(NamedTuple):
 
     text: str
     level: int = 0
+
+
+class Entry(NamedTuple):
+    """An entry of an EPUB's contents: its depth, from 1, and the line that it points to, if known."""
+
+    title: str
+    depth: int
+    line: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +98,11 @@ def read_heading(text: str) -> tuple[str, int | None, str]:
 def words_in(lines: Iterable[Line]) -> int:
     """Words, split at white space."""
     return sum(len(line.text.split()) for line in lines)
+
+
+def has_text(lines: Iterable[Line]) -> bool:
+    """Whether there is a letter or a digit."""
+    return any(re.search(r"[^\W_]", line.text) for line in lines)
 
 
 def keyword(text: str) -> tuple[str, int | None, str] | None:
@@ -134,7 +148,7 @@ def scan(
 ) -> list[Mark]:
     """Lines after a blank one (or after a mark) that `read` or `named` takes for a mark.
 
-    `isolated`: a mark must have a blank line after it too.
+    `isolated`: a mark must have a blank line after it too. Without one above, a line must stand out.
     """
     marks: list[Mark] = []
     for k, line in enumerate(lines):
@@ -143,15 +157,32 @@ def scan(
             continue
         above = k == 0 or not lines[k - 1].text.strip() or bool(marks and marks[-1].end == k)
         alone = k + 1 == len(lines) or not lines[k + 1].text.strip()
-        found = read(text) if above and (alone or not isolated) else None
+        found = read(text) if alone or not isolated else None
         if isolated and found is None and above:
             found = keyword(text)
             found = found if found and found[0] in PARTS else None
+        if found and not above and not _stands_out(lines[k - 1].text, text, found, marks):
+            found = None
         if found is None and above and alone:
             found = named(text)
         if found:
             marks.append(_with_title(lines, k, found, read))
     return marks
+
+
+def _stands_out(
+    before: str, text: str, found: tuple[str, int | None, str], marks: Sequence[Mark]
+) -> bool:
+    """Whether a line right below text is a mark: that ends a sentence, it is no prose, it counts on."""
+    kind, number, title = found
+    if number is None or before.rstrip(_ORNAMENT + "”\"’')")[-1:] not in ".!?:;—-":
+        return False
+    if title and not _is_title(title) and not text.split()[0].isupper():
+        return False
+    last = next((m.number for m in reversed(marks) if m.kind == kind and m.number), 0)
+    return (
+        number == 1 or 1 <= number - last <= STEP
+    )  # 1: in a new part, or after a list of contents
 
 
 def _with_title(
@@ -209,8 +240,21 @@ def headings(lines: Sequence[Line]) -> list[Mark]:
             if first[1] is not None:
                 kind, number, title = first[0], first[1], f"{first[2]} {rest}".strip()
         found.append((line.level, Mark(k, end, kind, number, title)))
-    if not found:
-        return []
+    return _of_one_level(lines, found)
+
+
+def pointed(lines: Sequence[Line], contents: Sequence[Entry]) -> list[Mark]:
+    """Where an EPUB's contents point, for documents that show no headings: their names are there only."""
+    found = [
+        (entry.depth, Mark(entry.line, entry.line, *read_heading(entry.title)))
+        for entry in contents
+        if entry.line is not None
+    ]
+    return _of_one_level(lines, sorted(found, key=lambda one: one[1].start))
+
+
+def _of_one_level(lines: Sequence[Line], found: Sequence[tuple[int, Mark]]) -> list[Mark]:
+    """The marks of the level that holds most chapters, and those above it, which may be parts."""
 
     def body(at: int) -> int:
         stop = found[at + 1][1].start if at + 1 < len(found) else len(lines)
@@ -241,14 +285,14 @@ def matching(lines: Sequence[Line], pattern: re.Pattern[str]) -> list[Mark]:
     return marks
 
 
-def titled(lines: Sequence[Line], titles: Sequence[str]) -> list[Mark]:
+def titled(lines: Sequence[Line], contents: Sequence[Entry]) -> list[Mark]:
     """Lines that are titles of the list of contents, which the file gives or the text begins with."""
 
     def plain(text: str) -> str:
         text = re.sub(r"[\s.·…]+[\divxlc]*$", "", text.strip(_ORNAMENT))
         return " ".join(re.findall(r"\w+", text.casefold()))
 
-    start, known = 0, {plain(title) for title in titles}
+    start, known = 0, {plain(entry.title) for entry in contents}
     heads = [
         k for k, line in enumerate(lines) if plain(line.text) in ("contents", "table of contents")
     ]

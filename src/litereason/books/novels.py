@@ -15,7 +15,7 @@ from litereason import files
 from litereason.books import chapters as cut
 from litereason.books import marks
 from litereason.books.epub import read_epub
-from litereason.books.marks import Line
+from litereason.books.marks import Entry, Line
 from litereason.errors import ConfigError, DataError
 from litereason.extras import need
 
@@ -113,23 +113,28 @@ def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]
     """The novels of a file: one, or as many as a `.jsonl` names.
 
     Raises:
+        ConfigError: a pattern for a file whose rows are chapters.
         DataError: no such file, or one that cannot be read as chapters.
     """
     if not path.is_file():
         why = "is a directory; give its files" if path.is_dir() else "no such file"
         raise DataError(f"{path}: {why}")
     if path.suffix.lower() in (".jsonl", ".ndjson"):
+        if pattern:
+            raise ConfigError(
+                f"{path}: --chapter_mark is of no use here, because each row is a chapter. Leave it out, "
+                "or read this file in a call of its own, with another --name"
+            )
         return _from_rows(path)
     data = path.read_bytes()
     if data[:2] == b"PK" or path.suffix.lower() == ".epub":
-        epub = read_epub(data, path.name)
-        title, author, lines, titles = epub
+        title, author, lines, contents = read_epub(data, path.name)
         how = "EPUB"
     else:
         text, encoding = decode(data, path.name)
-        how, titles = f"text, {encoding}", []
+        how, contents = f"text, {encoding}", []
         title, author, lines = _from_text(text)
-    found = cut.find_chapters(_without_gutenberg(lines), titles, pattern)
+    found = cut.find_chapters(*_without_gutenberg(lines, contents), pattern)
     if not found.chapters:
         raise DataError(_no_marks(path.name, found.tried, pattern))
     title = title or path.stem
@@ -222,12 +227,17 @@ def _from_text(text: str) -> tuple[str, str, list[Line]]:
     return title, author, lines
 
 
-def _without_gutenberg(lines: list[Line]) -> list[Line]:
-    """The lines between Project Gutenberg's head and foot, where there are any."""
+def _without_gutenberg(lines: list[Line], contents: list[Entry]) -> tuple[list[Line], list[Entry]]:
+    """The lines between Project Gutenberg's head and foot, if any, and the contents that point there."""
     texts = [line.text.strip() for line in lines]
     start = next((k + 1 for k, text in enumerate(texts) if _START.match(text)), 0)
     end = next((k for k in range(start, len(texts)) if _END.match(texts[k])), len(texts))
-    return lines[start:end]
+    moved = [
+        entry if entry.line is None else entry._replace(line=entry.line - start)
+        for entry in contents
+        if entry.line is None or start <= entry.line < end
+    ]
+    return lines[start:end], moved
 
 
 def _field(head: str, name: str) -> str:
@@ -244,6 +254,11 @@ def _from_rows(path: Path) -> list[Novel]:
                 raise DataError(
                     f"{path}, row {number}: {name!r} is {row.get(name)!r}; expected text"
                 )
+        if not marks.has_text([Line(row["text"])]):
+            raise DataError(
+                f"{path}, row {number}: its 'text' has no words. Fill it in, or leave the row out if the "
+                "novel has no such chapter"
+            )
         if not isinstance(row.get("chapter_no", 0), int) or isinstance(row.get("chapter_no"), bool):
             raise DataError(
                 f"{path}, row {number}: 'chapter_no' is {row['chapter_no']!r}; expected a whole number"
@@ -251,8 +266,10 @@ def _from_rows(path: Path) -> list[Novel]:
         books.setdefault(row.get("book") or path.stem, []).append(row)
     novels = []
     for title, rows in books.items():
+        ordered = _in_order(rows, f"{path}: {title!r}")
+        how = "JSON lines" + (", put in order by chapter_no" if ordered != rows else "")
         chapters, wrong = [], []
-        for index, row in enumerate(rows, 1):
+        for index, row in enumerate(ordered, 1):
             kind, number, name = marks.read_heading(row.get("title", ""))
             given = row.get("chapter_no")
             if given not in (None, index):
@@ -263,10 +280,32 @@ def _from_rows(path: Path) -> list[Novel]:
                 Chapter(index, part, kind, given if number is None else number, name, text)
             )
         name = slug(path.stem if len(books) == 1 else title)
-        novels.append(
-            _novel(name, title, rows[0].get("author", ""), "JSON lines", chapters, [], wrong)
-        )
+        novels.append(_novel(name, title, rows[0].get("author", ""), how, chapters, [], wrong))
     return novels
+
+
+def _in_order(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
+    """A novel's rows by `chapter_no`, where each has one of its own; else as they are.
+
+    Raises:
+        DataError: their numbers (those of titles, if there are no others) go back within a part.
+    """
+    given = [row.get("chapter_no") for row in rows]
+    if None not in given and len({*given}) == len(given):
+        return sorted(rows, key=lambda row: row["chapter_no"])
+    last: dict[tuple[str, str], int] = {}
+    for row, number in zip(rows, given, strict=True):
+        kind = ""
+        if all(one is None for one in given):
+            kind, number, _ = marks.read_heading(row.get("title", ""))
+        before = last.get((row.get("part", ""), kind), 0)
+        if number is not None and 1 < number < before:
+            raise DataError(
+                f"{where} is out of order: chapter {number} comes after {before}. Put its rows in order, "
+                "or give each a 'chapter_no' of its own"
+            )
+        last[row.get("part", ""), kind] = number or before
+    return rows
 
 
 def _novel(
@@ -291,7 +330,8 @@ def _no_marks(name: str, tried: dict[str, int], pattern: re.Pattern[str] | None)
     return (
         f"{name}: no chapter marks found. Looked for headings (of an EPUB, or # in text), words (Chapter "
         "1, LETTER II, Chapter the First), numbers on lines of their own (IV, 4., Four), titles of a list "
-        "of contents, parts (Book I), and titles in capitals after two blank lines; at least "
-        f"{marks.FEWEST} chapters must hold {cut.COVER:.0%} of the text. Chapters found: {found}. "
-        "If it marks them in another way, say how: --chapter_mark REGEX, matched from the start of a line"
+        "of contents, places that an EPUB's contents point to, parts (Book I), and titles in capitals "
+        f"after two blank lines; at least {marks.FEWEST} chapters must hold {cut.COVER:.0%} of the text. "
+        f"Chapters found: {found}. If it marks them in another way, say how: --chapter_mark REGEX, matched "
+        "from the start of a line"
     )

@@ -11,6 +11,7 @@ import json
 import math
 import numbers
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from litereason.errors import ConfigError, DataError, LiteReasonError, RewardError
@@ -70,6 +71,10 @@ class Task(abc.ABC):
     def metrics(self, example: Example, completion: str) -> dict[str, float | None]:
         """More figures of a completion for evaluation, by name; `None` where one does not apply."""
         return {}
+
+    def one_file(self) -> Path | None:
+        """The file that every split is read from, all of it for each, if there is one."""
+        return None
 
     def demonstration(self, example: Example) -> str | None:
         """A completion known to be right, where the task has one (not used by RL)."""

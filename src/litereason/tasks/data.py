@@ -24,10 +24,9 @@ def read_split(
     Raises:
         DataError: there is no such split, or it cannot be read.
     """
-    path = Path(data).expanduser()
-    if path.is_dir():
-        path = path / f"{split}.jsonl"
-    if path.suffix == ".jsonl" or path.exists():
+    home = Path(data).expanduser()
+    path = home / f"{split}.jsonl" if home.is_dir() else one_file(data)
+    if path:
         return [(f"{path}, line {n}", row) for n, row in files.numbered_jsonl(path)]
     from litereason.extras import need
 
@@ -40,6 +39,12 @@ def read_split(
             "them as --data"
         ) from error
     return [(f"{data} [{split}], row {n}", dict(row)) for n, row in enumerate(loaded, 1)]
+
+
+def one_file(data: str) -> Path | None:
+    """`data` as the one file that serves every split, if it is none of a directory and a hub id."""
+    path = Path(data).expanduser()
+    return path if not path.is_dir() and (path.suffix == ".jsonl" or path.exists()) else None
 
 
 def text_field(where: str, row: dict[str, Any], name: str, hint: str = "") -> str:

@@ -9,12 +9,13 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from litereason.errors import ConfigError, DataError
 from litereason.extras import need
 from litereason.tasks.base import Example
-from litereason.tasks.data import read_split, split_groups, text_field
+from litereason.tasks.data import one_file, read_split, split_groups, text_field
 from litereason.tasks.plot_holes import QUOTED, PlotHoleTask, quoted_lines
 from litereason.tasks.wording import AT_ONCE, SILENT
 
@@ -87,6 +88,9 @@ class FlawedFictionsTask(PlotHoleTask):
                 "both Yes and No, otherwise a constant answer scores 100 %"
             )
         return found[:limit]
+
+    def one_file(self) -> Path | None:
+        return None if self.splits else one_file(self.data)
 
     def sentences(self, example: Example) -> list[str]:
         return sentences(example.text)

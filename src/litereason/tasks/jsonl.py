@@ -1,11 +1,12 @@
 """A task without a class: rows of a file, and a reward function (`--data FILE --reward FILE.py:name`)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from litereason.errors import DataError
 from litereason.tasks.base import Example, Task, check_mode
-from litereason.tasks.data import read_split, text_field
+from litereason.tasks.data import one_file, read_split, text_field
 from litereason.tasks.user_code import function_from_file
 from litereason.tasks.wording import AT_ONCE, SILENT, boxed
 
@@ -35,6 +36,9 @@ class JsonlTask(Task):
         check_columns(rows)
         columns = list(dict.fromkeys(name for _, row in rows for name in row if name != "prompt"))
         return [self._example(*row, str(i), columns) for i, row in enumerate(rows, 1)][:limit]
+
+    def one_file(self) -> Path | None:
+        return one_file(self.data)
 
     def prompt(self, example: Example, mode: str = "plain") -> str:
         return example.text + ENDINGS[check_mode(mode)]

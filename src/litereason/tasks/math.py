@@ -8,12 +8,13 @@ import functools
 import math
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 from litereason.errors import DataError
 from litereason.extras import need
 from litereason.tasks.base import Example, Task, check_mode
-from litereason.tasks.data import read_split, text_field
+from litereason.tasks.data import one_file, read_split, text_field
 from litereason.tasks.wording import AT_ONCE, SILENT, boxed
 
 BOXED = r"the number in \boxed{}"
@@ -49,6 +50,9 @@ class MathTask(Task, abc.ABC):
         need("math_verify", "math")
         rows = read_split(self.data, split, self.hub_config)
         return [self._example(*row, str(i)) for i, row in enumerate(rows[:limit], 1)]
+
+    def one_file(self) -> Path | None:
+        return one_file(self.data)
 
     def prompt(self, example: Example, mode: str = "plain") -> str:
         return f"{example.text}\n{INSTRUCTIONS[check_mode(mode)]}"

@@ -51,13 +51,19 @@ INSTRUCTIONS = {
     "latent": f"{ASK} {THINK} {SILENT} End with {PLAN}",
     "direct": f"{ASK} Answer at once, without any reasoning, with {PLAN}",
 }
-MARK = re.compile(r"(?i)\b(?:in summary[*_]{0,2}[:,]|detailed plan[*_]{0,2}:)[*_]{0,2}")
+MARK = re.compile(
+    r"(?im)(?<![^\W_])(?:in summary[*_]{0,3}[:,]|detailed plan[*_]{0,3}:)[*_]{0,3}"
+    # as a heading, or in bold on a line of its own
+    r"|^[\t ]*(?:#|\*\*|__)[#*_\t ]*(?:in summary|detailed plan)[#*_\t\r ]*$"
+)
 THOUGHT = re.compile(r"<(\w+)>\s*[0-9]+\s*</\1>")
 TAG = re.compile(r"</?\w+>")
 
 
 def plan_of(completion: str, unmarked: bool = False) -> str | None:
     """What follows the last "In summary:", "In summary," or "Detailed Plan:", without tags; or None.
+
+    A mark may be bold, and a heading needs no colon. What holds no letter and no digit is no plan.
 
     Args:
         unmarked: a completion without any of them is a plan as a whole.
@@ -67,7 +73,10 @@ def plan_of(completion: str, unmarked: bool = False) -> str | None:
         return None
     text = completion[last.end() :] if last else completion
     plan = TAG.sub("", THOUGHT.sub("", text)).strip()
-    return plan.removesuffix("**") or None  # the whole paragraph may be bold
+    for bold in ("**", "__", "*", "_"):  # the whole paragraph, its mark included, may be bold
+        if plan.count(bold) % 2:
+            plan = plan.removesuffix(bold)
+    return plan if re.search(r"[^\W_]", plan) else None
 
 
 def improvement(baseline: float, loss: float) -> float:

@@ -65,10 +65,10 @@ def verdict(completion: str) -> str | None:
 
 
 def quoted_lines(completion: str, tag: str) -> list[str]:
-    """The lines of the last closed `<tag>` block, without bullets, thoughts and marks of blocks."""
-    found = BLOCK[tag].findall(completion)
-    text = MARK.sub("\n", THOUGHT.sub("", found[-1])) if found else ""
-    lines = [BULLET.sub("", line).strip() for line in text.split("\n")]
+    """The lines of all closed `<tag>` blocks outside thoughts, without bullets and marks of blocks."""
+    answer = completion.rpartition("</think>")[2].partition("<think>")[0]
+    text = "\n".join(BLOCK[tag].findall(THOUGHT.sub("", answer)))
+    lines = [BULLET.sub("", line).strip() for line in MARK.sub("\n", text).split("\n")]
     return [line for line in lines if line]
 
 
