@@ -138,15 +138,15 @@ def audit_data(config: CompareConfig, run: Path) -> None:
     if (run / "audit" / "data" / "audit.json").exists():
         return
     stages = (config.collect, config.sft, config.rl, config.eval)
-    limits = [stage.get("limit") for stage in stages]
-    splits = dict.fromkeys([*(stage.get("split", "train") for stage in stages[:3])])
+    limits = [stage["limit"] for stage in stages if stage.get("limit")]
+    splits = dict.fromkeys(stage.get("split", "train") for stage in stages[:3])
     splits |= {config.eval.get("split", "test"): None}
     audit(
         AuditConfig(
             task=config.task,
             task_options=config.task_options,
             split=",".join(splits),
-            limit=None if None in limits else max(limits),
+            limit=max(limits) if len(limits) == len(stages) else None,
             run_dir=str(run),
             name="data",
         )
@@ -197,8 +197,10 @@ def note_of(config: CompareConfig, arm: str, seed: int) -> Path:
 def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
     """Whether an arm ended well and everything that it used is still there."""
     path = note_of(config, arm, seed)
-    note = files.read_json(path) if path.exists() else {"status": None}
-    places = [path.parents[1] / place for place in note.get("stages", ())]
+    if not path.exists():
+        return False
+    note = files.read_json(path)
+    places = [path.parents[1] / place for place in note["stages"]]
     return note["status"] == "done" and all(place.is_dir() for place in places)
 
 

@@ -252,6 +252,8 @@ def _record(row: Fields) -> Record:
 def _span(row: Fields, span: Any) -> tuple[str, Any, Any]:
     """(kind, text or steps, lens or None)."""
     fits = isinstance(span, list) and len(span) in (2, 3)
+    kind: Any
+    value: Any
     kind, value, lens = [*span, None][:3] if fits else (None, None, None)
     text = kind in ("discrete", "tag") and isinstance(value, str) and lens is None
     steps = kind == "latent" and type(value) is int and value >= 0
@@ -263,7 +265,7 @@ def _span(row: Fields, span: Any) -> tuple[str, Any, Any]:
     return kind, value, lens
 
 
-def _is_lens(lens: Any, steps: int) -> bool:
+def _is_lens(lens: Any, steps: Any) -> bool:
     def said(one: Any) -> bool:
         return isinstance(one, list) and list(map(type, one)) in ([str, float], [str, int])
 
