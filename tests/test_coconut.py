@@ -149,7 +149,9 @@ def test_new_tags_are_the_last_tokens():
     vocabulary = tiny_tokenizer(["Do it."]).get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     tags = [f"\n<implicit_thought>{n}</implicit_thought>" for n in range(1, 33)]
-    assert tokens[-27:] == tags[5:] and tokens[-33:-27] == [*tags[:5], "\nDo it."]
+    place = tokens.index("\nDo it.")
+    assert tokens[place - 5 : place] == tags[:5] and tokens[place + 1 : place + 28] == tags[5:]
+    assert all("think" in token for token in tokens[place + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,8 @@ def test_completions_by_the_command_line(whole, tmp_path):
     for record in records:
         assert record["spans"][:2] == [["tag", PREFIX], ["latent", 6]]
         assert record["latent_steps"] == 6 and record["thoughts"] == 1
-        assert 1 < record["discrete_tokens"] <= 13
+        assert 1 <= record["discrete_tokens"] <= 13
+    assert any(record["discrete_tokens"] > 1 for record in records)
 
 
 def test_an_unknown_method(tiny_base, traces, capsys):

@@ -169,7 +169,7 @@ def split(text: str, stage: int, stages: int, steps: int, tags: Tags) -> tuple[s
         return "", text
     sentences = split_sentences(text)
     free = replaceable(sentences, tags.name)
-    free = free[:stage]
+    free = free if stage > stages else free[:stage]
     tag = leading_space(text) + tags.text(min(stage, stages) * steps)
     if not free:  # an answer alone: it stays, on a line of its own
         return tag, (leading_space(text) or "\n") + text.lstrip()
