@@ -1,5 +1,7 @@
 """COCONUT: the rows of each stage by hand, its loss, its refusals, a killed run, the command line."""
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -151,7 +153,7 @@ def test_new_tags_are_the_last_tokens():
     tags = [f"\n<implicit_thought>{n}</implicit_thought>" for n in range(1, 33)]
     place = tokens.index("\nDo it.")
     assert tokens[place - 5 : place] == tags[:5] and tokens[place + 1 : place + 28] == tags[5:]
-    assert all("think" in token for token in tokens[place + 1 :])
+    assert all(re.fullmatch("<think [1-5]>|</think>", token) for token in tokens[place + 28 :])
 
 
 @pytest.mark.parametrize(

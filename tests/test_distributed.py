@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from litereason.checkpoints import load
 from litereason.cli import main
@@ -46,7 +45,8 @@ def test_two_processes_are_one(setting, loss_type):  # noqa: F811
     assert any(row.get("refresh_loss_after") for row in wanted)
     a, b = (load(run / "rl" / "litereason" / "model")[0].state_dict() for run in (two, one))
     for name, value in b.items():
-        torch.testing.assert_close(a[name], value, rtol=1e-4, atol=2e-5, msg=name)
+        # by norm: Adam turns rounding in a gradient near 0 into a step of another sign
+        assert float((a[name] - value).norm()) <= 1e-4 * float(value.norm()) + 1e-6, name
     assert done.stderr.count("saved ") == 1, "one process speaks and writes"
 
 
