@@ -98,26 +98,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def same_inputs(directory: Path, model: str, texts: Sequence[str], processes: int) -> None:
+def same_inputs(directory: Path, model: str | None, texts: Sequence[str], processes: int) -> None:
     """Note what a stage began with, or check that it is still the same.
 
     Args:
-        model: digest of the model's weights.
+        model: digest of the model's weights; None for a finished stage, which loads none: then only the
+            data are compared, and nothing is noted.
         texts: the data, as text.
         processes: how many share each step.
 
     Raises:
         ConfigError: they are not.
     """
-    told = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
-    found = {"model": model, FILES: told}
-    found["number of processes"] = str(processes)
+    found = {FILES: hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()}
+    if model is not None:
+        found = {"model": model, **found, "number of processes": str(processes)}
     path = directory / "inputs.json"
-    if not path.exists():
+    begun = files.read_json(path) if path.exists() else None
+    if begun is None and model is not None:
         files.write_json(path, found)
-    elif (begun := files.read_json(path)) != found:
-        changed = " and ".join(key for key in found if begun.get(key) != found[key])
+    elif begun and (changed := [key for key in found if begun.get(key) != found[key]]):
         raise ConfigError(
-            f"{directory} was begun with another {changed} under the same name. Take another --run_dir or "
-            "--name, or delete the directory"
+            f"{directory} was begun with another {' and '.join(changed)} under the same name. Take another "
+            "--run_dir or --name, or delete the directory"
         )

@@ -327,7 +327,9 @@ def rl(config: RLConfig) -> Path:
     processes = PartialState()
     with processes.main_process_first():
         directory, task, examples = config.open("rl")
+    told = inputs_of(config, task, examples)
     if (directory / "model").exists():
+        same_inputs(directory, None, told, processes.num_processes)
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
     if processes.is_main_process:
@@ -339,10 +341,6 @@ def rl(config: RLConfig) -> Path:
     if config.mode != "latent":
         settings.max_thoughts = 0
     with processes.main_process_first():
-        told = [text for e in examples for text in (task.prompt(e, config.mode), e.as_text())]
-        code = (config.task, *config.rewards, str(config.task_options.get("reward")))
-        places = [place for place in code if ".py:" in place]
-        told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
         same_inputs(directory, fingerprint(model)["digest"], told, processes.num_processes)
         checkpoint = whole_checkpoint(directory / "checkpoints")
     adapter = {}
@@ -371,6 +369,14 @@ def rl(config: RLConfig) -> Path:
         finish(accelerator.unwrap_model(trainer.model), tokenizer, directory, **gathered)
     processes.wait_for_everyone()
     return directory / "model"
+
+
+def inputs_of(config: RLConfig, task: Task, examples: Sequence[Example]) -> list[str]:
+    """What RL learns from, as text: prompts, what rewards may look at, and the files of user code."""
+    told = [text for e in examples for text in (task.prompt(e, config.mode), e.as_text())]
+    code = (config.task, *config.rewards, str(config.task_options.get("reward")))
+    places = [place for place in code if ".py:" in place]
+    return told + [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
 
 
 def master_weights(whole: bool) -> dict[str, Any]:

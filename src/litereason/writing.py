@@ -132,6 +132,8 @@ def write(config: WriteConfig) -> Path:
     directory = open_stage(Path(config.run_dir) / "chapters" / config.name, config)
     out = directory / "summary.json"
     if out.exists():
+        asked = [prompt(task, draft, config.words) for draft in drafts]
+        same_inputs(directory, None, asked, 1)
         say(f"write: already complete, {out}")
         return out
     start = time.perf_counter()
