@@ -3,7 +3,8 @@
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: demo and arms RUN_DIR, bench RESULTS.jsonl, controls SUMMARY.json, eval SUMMARY.json.
+it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls and eval SUMMARY.json,
+plans EVAL_DIR.
 """
 
 import re
@@ -58,15 +59,32 @@ ARMS = [
 ]
 
 
-def demo(run: Path) -> str:
-    """Arms, findings and stage times of a run."""
-    read = read_run(run)
-    rows = [arm_row(read_json(run / "eval" / arm.name / "summary.json")) for arm in read.arms]
-    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read))
-    times = read_json(run / "timings.json")
-    total = sum(times.values()) / 60
-    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items())
-    return f"{table(ARMS, rows)}\n{found}\nWall time {total:.1f} minutes: {stages}.\n"
+def comparison(run: Path) -> str:
+    """Arms over all seeds with what they save and cost, and what held."""
+    told = read_json(run / "comparison.json")
+    rows = []
+    for arm in told["arms"].values():
+        if (figures := arm["figures"]) is None:
+            rows.append([arm["title"], f"failed: {arm['reason']}", *[""] * 6])
+            continue
+        saved = [(arm["saved"] or {}).get(other) for other in ("base", "rl")]
+        spent = arm["cost"]["seconds"] / 60 if arm["cost"] else None
+        rows.append(
+            [
+                arm["title"],
+                interval(figures["accuracy"], 100),
+                interval(figures["discrete_tokens"]),
+                interval(figures["latent_steps"], digits=2),
+                f"{100 * figures['trigger_rate']['mean']:.0f} %",
+                " / ".join(interval(one and one["total"], 100, 0) for one in saved),
+                interval(arm["recovered"], 100, 0),
+                "-" if spent is None else f"{spent:.1f}",
+            ]
+        )
+    header = [*ARMS[:-1], "fewer positions than base / RL, %", "of RL's gain, %", "minutes"]
+    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read_run(run)))
+    size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
+    return f"{table(header, rows)}\n{size}; minutes on one thread, mean of seeds.\n\n{found}\n"
 
 
 def bench(path: Path) -> str:
@@ -118,6 +136,42 @@ def evaluation(path: Path) -> str:
     )
 
 
+def plans(directory: Path) -> str:
+    """How the plans' rewards are distributed, and whether the own plan beats another book's."""
+    summary, records = (
+        read_json(directory / "summary.json"),
+        read_jsonl(directory / "records.jsonl"),
+    )
+    rows = []
+    for name in ("improvement", "other_chapter", "contrastive", "vr_cli", "has_plan"):
+        values = [r["metrics"][name] for r in records if r["metrics"].get(name) is not None]
+        low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+        above = 100 * float(np.mean(np.array(values) > 0))
+        rows.append(
+            [
+                name.replace("_", " "),
+                interval(summary["metrics"][name], digits=2),
+                f"{low:.2f} / {middle:.2f} / {high:.2f}",
+                f"{above:.0f} %",
+                str(len(values)),
+            ]
+        )
+    header = ["figure", "mean over items [95 %]", "10 / 50 / 90 % of plans", "above 0", "plans"]
+    text = table(header, rows)
+    if (path := directory / "plan_check.json").exists():
+        check = read_json(path)
+        text += (
+            f"\nAfter the item's own plan the true chapter's improvement is {check['own']:.2f} per cent, "
+            f"after one written for another book {check['other']:.2f}: a difference of "
+            f"{check['difference']:+.2f} [{check['low']:+.2f}, {check['high']:+.2f}], "
+            f"p = {check['p']:.4f}, n = {check['items']} pairs; the own plan wins in "
+            f"{100 * check['wins']:.0f} %.\n"
+        )
+    return (
+        f"{text}\n`{summary['command']}`, {summary['items']} pairs, {summary['seconds']:.0f} s.\n"
+    )
+
+
 SHOWN = 10  # first and last steps of RL that a row is the mean of
 
 
@@ -147,11 +201,16 @@ def arms(run: Path) -> str:
 
 KINDS: dict[str, Callable[[Path], str]] = {
     "arms": arms,
-    "demo": demo,
+    "comparison": comparison,
     "bench": bench,
     "controls": controls,
     "eval": evaluation,
+    "plans": plans,
 }
+
+
+# What a directory must hold for a block of its kind.
+READY = {"arms": "comparison.json", "comparison": "comparison.json", "plans": "summary.json"}
 
 
 def main() -> None:
@@ -159,8 +218,7 @@ def main() -> None:
 
     def made(match: re.Match[str]) -> str:
         begin, kind, path, end = match.groups()
-        whole = kind in ("demo", "arms")
-        ready: Path = ROOT / path / "report.html" if whole else ROOT / path
+        ready = ROOT / path / READY.get(kind, "")
         if not ready.exists():
             print(f"left as it is: {path} is not there")
             return match[0]

@@ -117,7 +117,7 @@ def make_comparison(run: Path, seeds: int = 3, items: int = 12) -> Path:
     """A comparison with every file; `colar` failed under all seeds, `litereason` has a lens."""
     for seed in range(seeds):
         home = make_run(run / f"seed-{seed}", items)
-        for name in ("comparison.json", "config.yaml", "timings.json"):
+        for name in ("comparison.json", "config.yaml"):
             (home / name).unlink()
         for path in home.glob("eval/*/summary.json"):
             edit(path, seed=seed)
@@ -204,7 +204,6 @@ def make_logs(run: Path) -> None:
     losses = [{"step": step, "loss": 2 * 0.98**step + 0.3} for step in range(100)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses))
     (run / "config.yaml").write_text("model: demo\n# <b>not bold</b>\nlearning_rate: 5.0e-7\n")
-    (run / "timings.json").write_text('{"pretrain": 240.2, "rl: litereason": 130, "eval": 9.4}')
 
 
 def edit(path: Path, **changes: object) -> None:

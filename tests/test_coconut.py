@@ -34,6 +34,7 @@ def model():
         (TRACE, 1, ("\n<2>", "\n2. b\n\n3. c\n\\boxed{Yes}")),
         (TRACE, 2, ("\n<4>", "\n\n3. c\n\\boxed{Yes}")),
         (TRACE, 3, ("\n<4>", "\n\\boxed{Yes}")),  # the last stage: all sentences, K c steps
+        ("\n1. a\n2. b\n3. c\n4. d\n5. e\n\\boxed{No}", 3, ("\n<4>", "\n\\boxed{No}")),
         ("\n1. a\n\\boxed{No}", 1, ("\n<2>", "\n\\boxed{No}")),
         ("\n1. a\n\\boxed{No}", 2, ("\n<4>", "\n\\boxed{No}")),  # fewer sentences, as many steps
         ("\n\\boxed{No}", 1, ("\n<2>", "\n\\boxed{No}")),  # none at all
@@ -49,8 +50,8 @@ def test_what_a_stage_replaces(model, text, stage, wanted):
     assert (thought, rest) == wanted
 
 
-def job_of(model, traces, tmp_path, held_out=(), **options) -> SFTJob:
-    config = SFTConfig(model="m", method="coconut", **options)
+def job_of(model, traces, tmp_path, held_out=(), max_length=4096, **options) -> SFTJob:
+    config = SFTConfig(model="m", method="coconut", method_options=options, max_length=max_length)
     return SFTJob(
         config=config, settings=None, directory=tmp_path, model=model, tokenizer=WORDS,  # pyright: ignore[reportArgumentType]
         traces=traces, held_out=held_out,
@@ -66,11 +67,11 @@ def test_rows_by_hand(model, tmp_path):
     first, (two, three, line) = ids_of("w1"), ids_of(" w2 w3\n")
     job = job_of(model, [(" w9", "w1\n w2\n w3")], tmp_path, stages=2, steps_a_stage=1)
     prompt, plain = ids_of(" w9"), [*first, line, two, line, three, EOS]
-    (row,) = coconut.stage_rows(job, job.traces, 0)
+    (row,) = job.config.how.rows(job, job.traces, 0)
     assert row == {"input_ids": prompt + plain, "labels": [-100, *plain]}
     for stage, steps, rest in ((1, 1, plain[2:]), (2, 2, plain[4:]), (3, 2, plain[4:])):
         tag = ids_of(f"<implicit_thought>{steps}</implicit_thought>")
-        (row,) = coconut.stage_rows(job, job.traces, stage)
+        (row,) = job.config.how.rows(job, job.traces, stage)
         assert row["input_ids"] == [*prompt, *tag, *[LATENT] * steps, *rest]
         assert row["labels"] == [-100] * (1 + len(tag) + steps) + rest
 
@@ -78,10 +79,10 @@ def test_rows_by_hand(model, tmp_path):
 def test_the_tag_stands_as_it_does_at_inference(model, tmp_path):
     """Rows begin with the very ids of the prefix that completions get."""
     job = job_of(model, [(" w9", "\nw1\n w2\n w3")] * 2, tmp_path, stages=2, steps_a_stage=2)
-    prefix = coconut.prefix_text(job)
+    prefix = job.config.how.prefix(job)
     assert prefix == "\n<implicit_thought>4</implicit_thought>"
     start = coconut.prefix_ids(model, WORDS, prefix)
-    for row in coconut.stage_rows(job, job.traces, 3):
+    for row in job.config.how.rows(job, job.traces, 3):
         assert row["input_ids"][1 : 1 + len(start)] == start
 
 
@@ -89,7 +90,7 @@ def test_the_loss_is_that_of_the_naive_loop(model, tmp_path):
     traces = [(" w9 w8 w7", "\nw1\n w2\n w3 w4 w5"), (" w6", "\n w5\n w3"), (" w2 w3", "\n w1")]
     job = job_of(model, traces, tmp_path, stages=2, steps_a_stage=2)
     for stage in range(4):
-        rows = coconut.stage_rows(job, traces, stage)
+        rows = job.config.how.rows(job, traces, stage)
         with torch.no_grad():
             found = next_token_loss(model, **right_padded(rows, 0))
             wanted = torch.zeros((), dtype=torch.float64)
@@ -104,19 +105,23 @@ def test_the_loss_is_that_of_the_naive_loop(model, tmp_path):
 
 def refused(job, match):
     with pytest.raises(litereason.LiteReasonError, match=match):
-        coconut.check(job)
+        job.config.how.check(job)
+
+
+def accepted(job):
+    job.config.how.check(job)
 
 
 def test_refusals(model, latent_llama, tmp_path):
     plain = [(" w9", "\n w1\n w2")]
-    coconut.check(job_of(model, plain, tmp_path, stages=2))
+    accepted(job_of(model, plain, tmp_path, stages=2))
     refused(job_of(latent_llama, plain, tmp_path), "projector 'mlp', but COCONUT has none")
     refused(job_of(model, plain, tmp_path, stages=11, steps_a_stage=3), "are 33 latent steps")
     thought = [*plain, (" w9", "\n<implicit_thought>2</implicit_thought>\n w2")]
     refused(job_of(model, thought, tmp_path, stages=2), "trace 2 holds a thought")
     with pytest.raises(litereason.LiteReasonError, match="longer than --max_length 3"):
         job = job_of(model, plain, tmp_path, max_length=3)
-        coconut.stage_rows(job, job.traces, 1)
+        job.config.how.rows(job, job.traces, 1)
 
 
 def test_a_tag_that_cannot_be_written(tmp_path):
@@ -128,21 +133,39 @@ def test_a_tag_that_cannot_be_written(tmp_path):
     options = {"settings": None, "directory": tmp_path, "held_out": (), "tokenizer": tokenizer}
     traces = [("", "\nskip\n\\boxed{Yes}")]
     for stages in (4, 5):
-        config = SFTConfig(model="m", method="coconut", stages=stages, steps_a_stage=8)
+        told = {"stages": stages, "steps_a_stage": 8}
+        config = SFTConfig(model="m", method="coconut", method_options=told)
         job = SFTJob(config=config, model=model, traces=traces, **options)  # pyright: ignore[reportArgumentType]
         if stages == 4:
-            coconut.check(job)
+            accepted(job)
         else:
             refused(job, "cannot write the tag '<implicit_thought>40")
+
+
+def test_new_tags_are_the_last_tokens():
+    """Other tokens keep their ids."""
+    from litereason.stories.tiny import tiny_tokenizer
+
+    vocabulary = tiny_tokenizer(["Do it."]).get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    tags = [f"\n<implicit_thought>{n}</implicit_thought>" for n in range(1, 33)]
+    place = tokens.index("\nDo it.")
+    assert tokens[place - 5 : place] == tags[:5] and tokens[place + 1 : place + 28] == tags[5:]
+    assert all("think" in token for token in tokens[place + 1 :])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stages": 0}, "--stages is 0"),
-        ({"steps_a_stage": 0}, "--steps_a_stage is 0"),
-        ({"epochs_a_stage": float("nan")}, "--epochs_a_stage is nan"),
-        ({"trainer": {"num_train_epochs": 2}}, "counts --epochs_a_stage"),
+        ({"method_options": {"stages": 0}}, "of coconut: stages is 0"),
+        ({"method_options": {"stages": 1.5}}, "--stages is 1.5; expected int"),
+        ({"method_options": {"steps_a_stage": 0}}, "steps_a_stage is 0"),
+        ({"method_options": {"epochs_a_stage": float("nan")}}, "epochs_a_stage is nan"),
+        (
+            {"method_options": {"epochs": 2}},
+            "--method_options.epochs is unknown to coconut; it takes st",
+        ),
+        ({"trainer": {"num_train_epochs": 2}}, "counts --method_options.epochs_a_stage"),
     ],
 )
 def test_options_that_cannot_work(options, message):
@@ -171,8 +194,16 @@ def whole(tiny_base, traces):
 
 def sft(base, traces, name, *more) -> int:
     options = ["--model", base, "--run_dir", traces.parent, "--name", name, "--limit", 10]
-    options += ["--traces", traces, "--method", "coconut", "--stages", 2, "--steps_a_stage", 3]
-    options += ["--epochs_a_stage", 1, "--per_device_train_batch_size", 4, "--save_steps", 2]
+    options += ["--traces", traces, "--method", "coconut"]
+    options += ["--method_options.stages", 2, "--method_options.steps_a_stage", 3]
+    options += [
+        "--method_options.epochs_a_stage",
+        1,
+        "--per_device_train_batch_size",
+        4,
+        "--save_steps",
+        2,
+    ]
     options += ["--gradient_accumulation_steps", 1, "--mode", "plain", *more]
     return main(["sft", *map(str, options)])
 
@@ -234,10 +265,13 @@ def test_completions_by_the_command_line(whole, tmp_path):
     for record in records:
         assert record["spans"][:2] == [["tag", PREFIX], ["latent", 6]]
         assert record["latent_steps"] == 6 and record["thoughts"] == 1
-        assert 1 < record["discrete_tokens"] <= 13
+        assert 1 <= record["discrete_tokens"] <= 13
+    assert any(record["discrete_tokens"] > 1 for record in records)
 
 
 def test_an_unknown_method(tiny_base, traces, capsys):
     words = ["sft", "--model", tiny_base, "--run_dir", traces.parent, "--method", "cocnut"]
     assert main(list(map(str, words))) == 2
-    assert "--method is 'cocnut'; expected one of thoughts, coconut" in capsys.readouterr().err
+    assert (
+        "--method is 'cocnut'; expected one of thoughts, coconut, colar" in capsys.readouterr().err
+    )

@@ -138,6 +138,16 @@ def test_figures_by_hand(run):
     }
 
 
+def test_intervals_end_where_a_mean_can_be(tmp_path):
+    for seed, latents in enumerate((0, 4)):  # two seeds that disagree leave room beyond 0 and 1
+        rows = [*answers("1110", 10, latents)[seed:], *answers("1110", 10, 4)[:seed]]
+        judge(tmp_path / f"seed-{seed}", "base", [*rows, record("i9", seed == 0, 500 * seed)])
+    figures = compared(tmp_path)["arms"]["base"]["figures"]
+    ends = {name: (one["low"], one["high"]) for name, one in figures.items()}
+    assert ends["accuracy"] == ends["trigger_rate"] == (0, 1)
+    assert all(ends[name][0] == 0 for name in ("discrete_tokens", "total_tokens", "latent_steps"))
+
+
 def test_every_arm_has_every_field(run):
     files.write_json(run / "arms.json", {"rl": {"title": "Ordinary RL", "trains": "all of it"}})
     mark(run / "seed-0", "rl", cost={"flops": 10, "seconds": None})

@@ -38,13 +38,13 @@ def test_option_names_are_frozen():
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
     sampler |= {"max_thoughts", "max_latent_steps", "prefix", "decoding", "decoding_options"}
     sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
-    sft |= {"method", "stages", "steps_a_stage", "epochs_a_stage"}
+    method = {"method", "method_options"}
     writing = {"model", "task_options", "plans", "run_dir", "name", "words", "rounds", "seed"}
     expected = {
         CollectConfig: shared | sampler | {"demonstrations"},
-        SFTConfig: shared | sft | {"eval_traces", "eval_rows", "trainer"},
-        RLConfig: shared | {"trainer", "rewards", "lora", "dry_run", "launch"},
-        EvalConfig: shared | sampler | {"ablation", "title"},
+        SFTConfig: shared | sft | method | {"eval_traces", "eval_rows", "trainer"},
+        RLConfig: shared | method | {"trainer", "rewards", "lora", "dry_run", "launch"},
+        EvalConfig: shared | sampler | {"ablation", "title", "lens"},
         WriteConfig: sampler | writing,
         PreferConfig: {"run_dir", "arms", "judgements", "seed"},
     }

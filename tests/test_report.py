@@ -114,11 +114,11 @@ def test_thoughts_that_are_gone_at_evaluation_are_gone(tmp_path):
     assert told(run)["The policy still uses thoughts at the end of RL"][0] == "Did not hold"
 
 
-def test_a_quick_run_is_marked(tmp_path):
+def test_a_note_on_the_run_is_told(tmp_path):
     run = make_run(tmp_path)
-    assert "This was a quick run" not in told(run)
-    (run / "config.yaml").write_text("settings:\n  quick: true\n")
-    assert told(run)["This was a quick run"][0] == "Note"
+    assert "About this run" not in told(run)
+    (run / "config.yaml").write_text("settings:\n  note: Read no result off it.\n")
+    assert told(run)["About this run"] == ("Note", "Read no result off it.")
 
 
 def test_a_run_with_one_unknown_arm_and_only_a_reward(tmp_path):
@@ -133,7 +133,7 @@ def test_a_run_with_one_unknown_arm_and_only_a_reward(tmp_path):
     )
     shutil.rmtree(run / "rl")
     shutil.rmtree(run / "sft")
-    for name in ("config.yaml", "comparison.json", "timings.json"):
+    for name in ("config.yaml", "comparison.json"):
         (run / name).unlink()
     assert summary(read_run(run)).startswith(
         "On the test split of stories, one arm was evaluated; the best by mean: Mine reached a "
@@ -171,15 +171,15 @@ def test_several_seeds_are_told(tmp_path):
         "On the test split of stories, over 3 seeds, LiteReason reached 93.0 % [90.0, 96.0] with 30.0 "
         "[29.0, 31.0] discrete tokens a sample (n = 12 items × 3 seeds); RL reached 96.0 % [93.0, 99.0] "
         "with 60.0 [59.0, 61.0] discrete tokens a sample (n = 12 items × 3 seeds). LiteReason recovers "
-        "93 % [88, 98] of RL's gain over Base and needs 40 % [37, 43] fewer tokens than RL, latent steps "
-        "counted."
+        "93 % [88, 98] of the gain of RL over Base and needs 40 % [37, 43] fewer tokens than RL, latent "
+        "steps counted."
     )
     claims = told(run)
     verdict, text = claims["LiteReason needs fewer tokens than RL without latent steps"]
     assert "RL 60.0 [59.0, 61.0]: 50 % [48, 52] fewer than RL" in text
     assert "it is 50 % [40, 60] more." in text  # against base's
     verdict, text = claims[
-        "LiteReason keeps 90 % of RL's gain or more, with 70 % fewer tokens or more"
+        "LiteReason keeps at least 90 % of RL's gain with at least 70 % fewer tokens"
     ]
     assert verdict == "Did not hold" and "recovers 93 % [88, 98]" in text  # .43 < .70
     curve = read_run(run).mean_curve("rl", "rl", "reward")
@@ -204,7 +204,7 @@ def test_the_goal_is_judged_by_both_intervals(tmp_path, recovered, saved, verdic
     data["arms"]["litereason"] |= {"recovered": recovered}
     data["arms"]["litereason"]["saved"]["rl"] = {"discrete": saved, "total": saved}
     (run / "comparison.json").write_text(json.dumps(data))
-    claim = "LiteReason keeps 90 % of RL's gain or more, with 70 % fewer tokens or more"
+    claim = "LiteReason keeps at least 90 % of RL's gain with at least 70 % fewer tokens"
     assert told(run)[claim][0] == verdict
 
 

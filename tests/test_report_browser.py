@@ -1,4 +1,4 @@
-"""The report in headless Chromium: it opens, the viewer works by mouse and keyboard, nothing is asked for."""
+"""The report in headless Chromium: it opens, the viewer works by mouse and keyboard, no request leaves."""
 
 import re
 import shutil
@@ -67,6 +67,13 @@ def keys(browser, *pressed: str) -> None:
         browser.switch_to.active_element.send_keys(key)
 
 
+def point_at(browser, element) -> None:
+    """Move the mouse to the middle of an element."""
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).move_to_element(element).perform()
+
+
 def brightness(colour: str) -> float:
     red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
     return (red + green + blue) / 3
@@ -115,7 +122,7 @@ def test_the_viewer_by_mouse(tmp_path, browser):
     assert place(browser).startswith(f"Item {number} of 12")
     # an arm more, an arm less
     browser.find_element("css selector", "input[value=direct]").click()
-    titles = [one.text for one in shown(browser, "#stage h4")]
+    titles = [one.text for one in shown(browser, "#stage h3")]
     assert titles == ["Base", "Direct answer", "RL", "LiteReason", "Trained pause"]
     browser.find_element("css selector", "input[value=direct]").click()
     # a filter, a search, an item of the list
@@ -136,14 +143,13 @@ def test_the_viewer_by_mouse(tmp_path, browser):
     tip = browser.find_element("id", "tip")
     assert not tip.is_displayed()
     dot = shown(browser, "#stage .dot")[1]
-    actions = __import__("selenium.webdriver", fromlist=["ActionChains"]).ActionChains(browser)
-    actions.move_to_element(dot).perform()
+    point_at(browser, dot)
     assert tip.is_displayed()
     said = " ".join(tip.text.split())
     assert said == "latent step 2 of 3: the LM head would say ␣word1 70.0 % <b> 12.5 % ⏎ 10.0 %"
-    actions.move_to_element(tip).perform()
+    point_at(browser, tip)
     assert tip.is_displayed()  # the pointer may go over to it
-    actions.move_to_element(browser.find_element("tag name", "h1")).perform()
+    point_at(browser, browser.find_element("id", "place"))
     assert not tip.is_displayed()
     # nothing matches
     browser.find_element("id", "find").send_keys("zzz")

@@ -205,18 +205,22 @@ class LatentGRPOTrainer(GRPOTrainer):
             torch.no_grad(),
             self.accelerator.autocast(),
         ):
-            made = roll_out(
-                model,
-                prompt_ids,
-                config,
-                draws(seed, rows, config.max_new_tokens),
-                self.args.rollout_batch_size,
-                self.sharded and self.accelerator.num_processes > 1,
-                **switches,
-            )
+            uniform = draws(seed, rows, config.max_new_tokens)
+            made = self._roll_out(model, prompt_ids, uniform, **switches)
         if self.latent:
             self._keep(mode, prompt_ids, made)
         return [rollout.ids for rollout in made], None
+
+    def _roll_out(self, model: Any, prompts: Any, uniform: Any, **how: Any) -> list[Rollout]:
+        return roll_out(
+            model,
+            prompts,
+            self.generation_config,
+            uniform,
+            self.args.rollout_batch_size,
+            self.sharded and self.accelerator.num_processes > 1,
+            **how,
+        )
 
     def _keep(self, mode: str, prompts: Any, made: Sequence[Rollout]) -> None:
         self._kept[mode] = {
@@ -325,26 +329,12 @@ class LatentGRPOTrainer(GRPOTrainer):
         """
         log_probs, entropies = [], []
         size = batch_size or len(input_ids)
-        for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True):
-            kept = None
-            if self.latent and not self._is_reference(model):
-                known = self._kept[self._mode]
-                kept = [
-                    known.get(row_key(row[real.bool()]))
-                    for row, real in zip(ids, mask, strict=True)
-                ]
+        for rows in torch.arange(len(input_ids)).split(size):
+            ids, mask = input_ids[rows], attention_mask[rows]
+            kept = self._kept_latents(model, ids, mask, logits_to_keep, rows)
 
             def score(inner: Any, ids: Any = ids, mask: Any = mask, kept: Any = kept) -> Any:
-                states = self._states(inner, ids, mask, logits_to_keep, kept)
-                found, entropy = completion_log_probs(
-                    inner,
-                    states,
-                    ids[:, -logits_to_keep:],
-                    self.temperature,
-                    self.latent_id,
-                    compute_entropy,
-                )
-                return found, entropy
+                return self._score(inner, ids, mask, logits_to_keep, kept, compute_entropy)
 
             with self.accelerator.autocast():
                 found, entropy = model(inside=score)
@@ -354,6 +344,23 @@ class LatentGRPOTrainer(GRPOTrainer):
             torch.cat(log_probs),
             torch.cat(entropies) if compute_entropy else None,
             None,
+        )
+
+    def _kept_latents(
+        self, model: Any, ids: Any, mask: Any, keep: int, rows: torch.Tensor
+    ) -> list[torch.Tensor | None] | None:
+        """Latents to put back in `rows` of a batch; None: the model finds its own."""
+        if not self.latent or self._is_reference(model):
+            return None
+        known = self._kept[self._mode]
+        return [known.get(row_key(row[real.bool()])) for row, real in zip(ids, mask, strict=True)]
+
+    def _score(
+        self, inner: Any, ids: Any, mask: Any, keep: int, kept: Any, with_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        states = self._states(inner, ids, mask, keep, kept)
+        return completion_log_probs(
+            inner, states, ids[:, -keep:], self.temperature, self.latent_id, with_entropy
         )
 
     def _states(self, inner: Any, ids: Any, mask: Any, keep: int, kept: Any) -> torch.Tensor:

@@ -20,9 +20,9 @@ from litereason.sampling import (
     generate_batch,
     prefix_ids,
 )
-from litereason.stages import ModelOnTask, option, read_traces
+from litereason.stages import ModelOnTask, option
 from litereason.streaming import dotted
-from litereason.traces import MAX_PROMPTED_STEPS, replaceable, split_sentences
+from litereason.traces import MAX_PROMPTED_STEPS, read_traces, replaceable, split_sentences
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -94,21 +94,29 @@ def next_token_loss(
         end = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else mask.shape[1]
         ids, mask, wanted = input_ids[rows, :end], mask[:, :end], labels[rows, :end]
         output = backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)
-        hidden = output.last_hidden_state
-        chosen = wanted[:, 1:] != -100
-        parameters = list(inner.get_output_embeddings().parameters())
-        loss = _ChunkedLoss.apply(
-            lambda states: head(inner, states),
-            hidden[:, :-1][chosen],
-            wanted[:, 1:][chosen],
-            *parameters,
-        )
-        return loss + hidden.sum() * 0.0  # keeps the graph when a batch has no label
+        return label_loss(inner, output.last_hidden_state, wanted)
 
     trained = [p for p in inner.parameters() if p.requires_grad]
     if len(groups) == 1 or not trained or not torch.is_grad_enabled():
         return torch.stack([loss_of(rows) for rows in groups]).sum()
     return _GroupedLoss.apply(loss_of, groups, threads, *trained)  # pyright: ignore[reportReturnType]
+
+
+def label_loss(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the cross-entropy over all positions whose label is not -100.
+
+    Args:
+        hidden: last hidden states, `(batch, length, hidden_size)`.
+        labels: `(batch, length)`, unshifted: a label is predicted by the state before it.
+    """
+    chosen = labels[:, 1:] != -100
+    loss: Any = _ChunkedLoss.apply(
+        lambda states: head(model, states),
+        hidden[:, :-1][chosen],
+        labels[:, 1:][chosen],
+        *model.get_output_embeddings().parameters(),
+    )
+    return loss + hidden.sum() * 0.0  # keeps the graph when a batch has no label
 
 
 class _GroupedLoss(torch.autograd.Function):

@@ -11,7 +11,7 @@ import difflib
 import shlex
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ STAGES = (
     *("books", "demo", "compare"),
 )
 COMPARED = ("collect", "sft", "rl", "eval")
+Choice = typing.TypeVar("Choice")
 
 
 def option(default: Any, text: str) -> Any:
@@ -184,6 +185,33 @@ def _read(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _read(inner) for key, inner in value.items()}
     return scalar(value) if isinstance(value, Text) else value
+
+
+def choose(
+    flag: str, kinds: Mapping[str, type[Choice]], name: str, options: dict[str, Any]
+) -> Choice:
+    """What `--FLAG NAME` and `--FLAG_options.OPTION VALUE` stand for: `kinds[name](**options)`.
+
+    Args:
+        flag: the option's name.
+        kinds: dataclasses, whose fields are their options.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that is out of range.
+    """
+    if name not in kinds:
+        raise ConfigError(f"--{flag} is {name!r}; expected one of {', '.join(kinds)}")
+    kind: Any = kinds[name]
+    known = [field.name for field in dataclasses.fields(kind)]
+    if unknown := [option for option in options if option not in known]:
+        raise ConfigError(
+            f"--{flag}_options.{unknown[0]} is unknown to {name}; it takes "
+            f"{', '.join(known) or 'none'}"
+        )
+    try:
+        return kind(**{option: coerce(kind, option, value) for option, value in options.items()})
+    except ConfigError as error:
+        raise ConfigError(f"--{flag}_options of {name}: {error}") from error
 
 
 def command(stage: str, config: Any) -> str:

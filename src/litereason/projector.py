@@ -12,6 +12,7 @@ output (Gemma), a latent is on the scale of the product; in models that multiply
 import abc
 import copy
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -125,12 +126,71 @@ class PauseProjector(Projector):
         self.embedding.copy_(embedding_sample(model).mean(0))
 
 
+class ColarProjector(Projector):
+    """CoLaR's latent head: a Gaussian of the next compressed embedding (arXiv 2505.16552, 3.2).
+
+    An MLP of `depth` layers from the normalised hidden state to mean and log standard deviation, one of
+    each a dimension, in units of the token embeddings' standard deviation. Before training it says what
+    is true of all token embeddings together. What it is trained on is in `baselines/colar_sft.py`.
+
+    Attributes:
+        noise: standard deviations that a latent is drawn with: 0 gives the mean, 1 a sample.
+        normal: standard normal numbers of the next draw, `(..., hidden_size)`; None: torch's generator.
+    """
+
+    LOG_STD = (-5.0, 2.0)  # bounds: a density may not grow without limit where a token is certain
+
+    def __init__(self, model: Any, depth: int) -> None:
+        super().__init__(model, depth)
+        width, like = hidden_size(model), model.get_input_embeddings().weight
+        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        self.layers = nn.ModuleList(nn.Linear(width, width, **options) for _ in range(depth))
+        self.out = nn.Linear(width, 2 * width, **options)
+        self.scale: Tensor
+        self.register_buffer("scale", like.new_ones(()))
+        self.noise = 0.0
+        self.normal: Tensor | None = None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        mean, log_std = self.gaussian(hidden)
+        if self.noise:
+            normal = torch.randn_like(mean) if self.normal is None else self.normal.to(mean)
+            mean = mean + self.noise * log_std.exp() * normal
+        return self.scale.to(mean.dtype) * mean
+
+    def gaussian(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, log standard deviation), each `(..., hidden_size)`, in units of `scale`."""
+        hidden = rms_norm(hidden)
+        for layer in self.layers:
+            hidden = functional.gelu(layer(hidden))
+        mean, log_std = self.out(hidden).chunk(2, -1)
+        return mean, log_std.clamp(*self.LOG_STD)
+
+    def log_density(self, hidden: Tensor, latents: Tensor) -> Tensor:
+        """Log-density of `latents` `(..., hidden_size)`, mean over dimensions: `(...)`.
+
+        In units of `scale`: in those of the embeddings, a constant is added.
+        """
+        mean, log_std = self.gaussian(hidden)
+        off = (latents.to(mean.dtype) / self.scale.to(mean.dtype) - mean) * (-log_std).exp()
+        return (-0.5 * off.pow(2) - log_std - 0.5 * math.log(2 * math.pi)).mean(-1)
+
+    @torch.no_grad()
+    def start_from(self, model: Any) -> None:
+        sample = embedding_sample(model)
+        self.scale.copy_(sample.std())
+        self.out.weight.zero_()
+        self.out.bias.zero_()
+        self.out.bias[: sample.shape[-1]] = sample.mean(0) / self.scale
+
+
 PROJECTORS: dict[str, type[Projector]] = {
     "mlp": MLPProjector,
     "residual": ResidualProjector,
     "rms": RMSProjector,
     "identity": IdentityProjector,
     "pause": PauseProjector,
+    "colar": ColarProjector,
 }
 
 

@@ -1,8 +1,9 @@
 """Settings of RL, and which prompts it trains on."""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from trl import GRPOConfig
@@ -11,6 +12,22 @@ from litereason.console import say
 from litereason.errors import ConfigError, DataError
 from litereason.rewards import LENGTH_PENALTIES
 from litereason.sft import refuse_checkpointing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RLMethod(abc.ABC):
+    """What acts in RL; subclasses are dataclasses whose fields are the options.
+
+    Attributes:
+        draws_latents: latents are actions beside tokens, so the projector trains with the policy.
+    """
+
+    draws_latents: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def trainer(self, *args: Any, **kwargs: Any) -> Any:
+        """A `LatentGRPOTrainer` that is given these arguments."""
+
 
 CHOICES = {
     "refresh": ("epoch", "off", "joint"),

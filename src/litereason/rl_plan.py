@@ -177,12 +177,14 @@ def plan(
     launch: Launch,
     projector: int = 0,
     adapter: int = 0,
+    draws_latents: bool = False,
 ) -> Plan:
     """The plan of a run of `model` (on the meta device will do) over prompts of `lengths` tokens.
 
     Args:
         projector: parameters of the projector.
         adapter: parameters of an adapter, if one trains and the base does not.
+        draws_latents: the projector trains with the policy, on latents that are kept.
     """
     config = model.config.get_text_config()
     check_enough(args, launch.processes, len(lengths))
@@ -190,11 +192,13 @@ def plan(
     rows = args.per_device_train_batch_size * steps  # of a process and generation
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
     total = model.num_parameters() + projector
-    trained = adapter or total - projector * (args.refresh != "joint")
+    frozen = 0 if draws_latents or args.refresh == "joint" else projector
+    trained = adapter or total - frozen
     mean, new = round(statistics.mean(lengths)), args.max_completion_length
     batch = args.per_device_train_batch_size
     # Prompts that a micro-batch computes: each once, unless gradients go through its latents.
-    groups = batch if args.refresh == "joint" else -(-batch // args.num_generations)
+    apart = args.refresh == "joint" and not draws_latents
+    groups = batch if apart else -(-batch // args.num_generations)
     micro = groups * max(lengths) + batch * new
     at_once = min(args.rollout_batch_size or rows, rows)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -260,10 +264,12 @@ def dry_run(config: Any) -> Path:
     prompts = [task.prompt(example, config.mode) for example in examples]
     lengths = [len(encode(tokenizer, prompt)) for prompt in prompts]
     fitting = fitting_prompts(model, settings, [example.id for example in examples], lengths)
-    latent = config.mode == "latent" and settings.max_thoughts != 0
+    drawn = config.how.draws_latents
+    latent = drawn or (config.mode == "latent" and settings.max_thoughts != 0)
     check_launch(settings, launch.kind, launch.sharded, latent, bool(config.lora))
     adapter = adapter_parameters(model, config.lora)
-    found = plan(model, settings, [lengths[i] for i in fitting], launch, projector, adapter)
+    chosen = [lengths[i] for i in fitting]
+    found = plan(model, settings, chosen, launch, projector, adapter, drawn)
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, text in found.lines():
         table.add_row(name, text)

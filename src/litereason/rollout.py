@@ -8,7 +8,7 @@ random numbers of its own, so that it does not depend on what it shares a batch 
 latents that a completion was made with are kept beside its ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,8 @@ def roll_out(
     uniform: Tensor,
     at_once: int | None = None,
     in_step: bool = False,
+    loop: "type[Loop] | None" = None,
+    fresh: Callable[[], dict[str, Any]] = dict,
     **switches: Any,
 ) -> list[Rollout]:
     """A completion of every prompt, in order.
@@ -57,6 +59,8 @@ def roll_out(
         at_once: completions that run together; None: all.
         in_step: run as many forwards as every other process does, because each forward needs them all
             (sharded weights); their prompts must be as many.
+        loop: the decoding loop, if it is not `Loop`.
+        fresh: more arguments of `generate`, made anew for all that run together (logits processors).
         switches: of latent steps, for a model that has them: `max_thoughts`, `max_latent_steps`.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i])))
@@ -71,20 +75,21 @@ def roll_out(
         pad = config.pad_token_id or 0
         rows = [[pad] * n + list(prompts[i]) for i, n in zip(chosen, blanks, strict=True)]
         mask = [[0] * n + [1] * (width - n) for n in blanks]
-        loop = _Loop(uniform[chosen].to(model.device), in_step)
+        decoding = (loop or Loop)(uniform[chosen].to(model.device), in_step)
         model.generate(
             input_ids=torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
             generation_config=config,
-            custom_generate=loop,
+            custom_generate=decoding,
             **switches,
+            **fresh(),
         )
-        done |= {chosen[row]: rollout for row, rollout in loop.done.items()}
+        done |= {chosen[row]: rollout for row, rollout in decoding.done.items()}
     model.train(training)
     return [done[i] for i in range(len(prompts))]
 
 
-class _Loop:
+class Loop:
     """The decoding loop; `done` holds finished completions by row."""
 
     def __init__(self, uniform: Tensor, in_step: bool) -> None:
@@ -111,6 +116,10 @@ class _Loop:
         lengths = torch.zeros_like(rows)
         dropped, padded = 0, not bool(mask.all())  # columns that the cache no longer has
         while len(rows):
+            if has_latents(model):
+                thinking = ids[:, -1] == backbone(model).latent_token_id
+                places = torch.full_like(rows, ids.shape[1] - start - 1)
+                self.draw(model, rows[thinking], places[thinking])
             output = model(
                 input_ids=ids[:, -1:],
                 attention_mask=mask[:, dropped:] if padded else None,
@@ -147,6 +156,12 @@ class _Loop:
             padded = not bool(mask[:, dropped:].all())
         return input_ids  # what `generate` returns is not looked at: completions are in `done`
 
+    def draw(self, model: Any, rows: Tensor, places: Tensor) -> None:
+        """Called before the projector makes latents: of which rows, at which positions of theirs `(n,)`.
+
+        Here a latent depends on the state alone. A projector that draws is given its numbers here.
+        """
+
     def _leave(
         self,
         model: Any,
@@ -169,6 +184,7 @@ class _Loop:
                 places = (new == spine.latent_token_id).nonzero()[:, 0]
                 before = states[k, start - dropped - 1 + places]
                 weight = next(spine.latent_projector.parameters(), before)
+                self.draw(model, torch.full_like(places, row), places)
                 latents = spine.latent_projector(before.to(weight.dtype)).to(before.dtype)
             self.done[row] = Rollout(new.tolist(), latents)
 

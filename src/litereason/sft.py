@@ -5,10 +5,11 @@ the base is frozen and only the projector trains (METHOD section 3). `train="all
 too, for models too small to follow the instruction that offers thoughts.
 """
 
+import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -157,13 +158,20 @@ class SFTJob:
     held_out: Sequence[tuple[str, str]]
 
     def fit(
-        self, rows: Sequence[Row], settings: ProjectorConfig, title: str, before: int = 0
-    ) -> "ProjectorTrainer":
-        """Train the model on `rows`, from the newest checkpoint if there is one.
+        self,
+        rows: Sequence[Row],
+        settings: ProjectorConfig,
+        title: str,
+        before: int = 0,
+        kind: Callable[..., ProjectorTrainer] = ProjectorTrainer,
+    ) -> ProjectorTrainer:
+        """Train the model on `rows`, from the newest checkpoint if there is one; leave what it cost.
 
-        `before` are the steps that the model was trained for earlier in the same stage.
+        Args:
+            before: steps that the model was trained for earlier in the same stage.
+            kind: makes the trainer, from what a `ProjectorTrainer` is made of.
         """
-        trainer = ProjectorTrainer(self.model, settings, rows, self.tokenizer.pad_token_id)
+        trainer = kind(self.model, settings, rows, self.tokenizer.pad_token_id)
         use_our_callbacks(trainer, title, self.directory / "metrics.jsonl", before)
         trainer.train(resume_from_checkpoint=whole_checkpoint(Path(str(settings.output_dir))))
         lengths, epochs = [len(row["input_ids"]) for row in rows], trainer.state.epoch or 0.0
@@ -173,6 +181,30 @@ class SFTJob:
         spent = cost.of_training(self.model, lengths, epochs, taken)
         cost.write(self.directory, spent, f"after step {before}")
         return trainer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SFTMethod(abc.ABC):
+    """A way to train on traces; subclasses are dataclasses whose fields are the options.
+
+    Attributes:
+        projector: the one that it needs; the policy then trains with it. None: as the stage says.
+    """
+
+    projector: ClassVar[str | None] = None
+
+    def settle(self, config: Any) -> None:
+        """Set the options of the stage (a `stages.SFTConfig`) that are not the user's to choose.
+
+        Raises:
+            ConfigError: one that means nothing here.
+        """
+        if self.projector is not None:
+            config.projector, config.train = self.projector, "all"
+
+    @abc.abstractmethod
+    def __call__(self, job: SFTJob) -> dict[str, Any]:
+        """Train the job's model in place; returns what the stage's summary says."""
 
 
 class SkipNonFinite(TrainerCallback):

@@ -24,14 +24,14 @@ from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, DataError, LiteReasonError
 from litereason.fingerprint import fingerprint
-from litereason.options import command, option
+from litereason.options import choose, command, option
 from litereason.projector import PROJECTORS
 from litereason.run_dir import held_stage, only_run, open_stage, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import TASKS, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
 from litereason.tasks.user_code import function_from_file
-from litereason.traces import Replacement
+from litereason.traces import Replacement, read_traces
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -150,30 +150,29 @@ class SFTConfig(StageConfig):
     max_length: int = option(4096, "longer rows are left out")
     eval_traces: str | None = option(None, "traces to report the loss on, beside three controls")
     eval_rows: int = option(200, "so many rows of them at most")
-    method: str = option("thoughts", "how it trains: thoughts (LiteReason's) or coconut")
-    stages: int = option(3, "coconut: stages that replace one sentence more each")
-    steps_a_stage: int = option(2, "coconut: latent steps for each of these sentences")
-    epochs_a_stage: float = option(3.0, "coconut: epochs of a stage")
+    method: str = option("thoughts", "how it trains: thoughts (LiteReason's), coconut or colar")
+    method_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "the method's own, as --method_options.NAME VALUE"}
+    )
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        from litereason.sft_methods import METHODS
+
         super().__post_init__()
         self.replacement = Replacement(self.shares, self.copies, self.ratio, self.loss_after)
-        for name in ("stages", "steps_a_stage", "epochs_a_stage"):
-            if not (value := getattr(self, name)) > 0:
-                raise ConfigError(f"--{name} is {value}; expected more than 0")
-        if self.method == "coconut":  # it has no projector, so the policy trains
-            self.projector, self.train = "identity", "all"
-            if "num_train_epochs" in self.trainer:
-                raise ConfigError(
-                    "--method coconut counts --epochs_a_stage, not --num_train_epochs"
-                )
+        self.how = choose("method", METHODS, self.method, self.method_options)
+        self.how.settle(self)
 
 
 @dataclasses.dataclass(kw_only=True)
 class RLConfig(StageConfig):
     """Stage 3: GRPO; with --mode latent the policy decides when to think in latent steps."""
 
+    method: str = option("thoughts", "what acts: thoughts (LiteReason's tokens and tags) or colar")
+    method_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "the method's own, as --method_options.NAME VALUE"}
+    )
     rewards: tuple[str, ...] = option(
         (), "more reward functions (TRL's signature, with `examples`), as path/to/file.py:name"
     )
@@ -186,6 +185,12 @@ class RLConfig(StageConfig):
         None, "for --dry_run: the accelerate config that the run will be launched with"
     )
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from litereason.rl_methods import METHODS
+
+        super().__post_init__()
+        self.how = choose("method", METHODS, self.method, self.method_options)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -269,41 +274,8 @@ def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> 
     return files.write_jsonl(out, rows)
 
 
-def read_traces(path: Path, config: ModelOnTask) -> list[tuple[str, str]]:
-    """(prompt, completion) of each line of a traces file.
-
-    A line has `completion`, and either `prompt` or the `item` whose prompt the task makes.
-
-    Raises:
-        DataError: a line without them, or an item that the split does not hold.
-    """
-    rows = files.read_jsonl(path)
-    known: dict[str, Example] = {}
-    task = get_task(config.task, config.task_options)
-    if any(not isinstance(row.get("prompt"), str) for row in rows):
-        known = {example.id: example for example in task.examples(config.split, config.limit)}
-    pairs = []
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("completion"), str):
-            raise DataError(f"{path}, line {number}: no text in 'completion'; has {sorted(row)}")
-        if isinstance(row.get("prompt"), str):
-            pairs.append((row["prompt"], row["completion"]))
-        elif row.get("item") in known:
-            pairs.append((task.prompt(known[row["item"]], config.mode), row["completion"]))
-        else:
-            raise DataError(
-                f"{path}, line {number}: no 'prompt', and item {row.get('item')!r} is not in this "
-                "split; use the split and limit that the traces were collected with"
-            )
-    return pairs
-
-
 def sft(config: SFTConfig) -> Path:
     """Train the projector (or everything) on traces, as `config.method` says; write `model/`."""
-    from litereason.sft_methods import METHODS
-
-    if config.method not in METHODS:
-        raise ConfigError(f"--method is {config.method!r}; expected one of {', '.join(METHODS)}")
     default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
     pairs = read_traces(Path(config.traces or default), config)
     judged = read_traces(Path(config.eval_traces), config) if config.eval_traces else []
@@ -319,7 +291,6 @@ def train_on(
 ) -> Path:
     """The same in the stage's directory, on traces that were read; the loss on those `judged` is told."""
     from litereason.sft import ProjectorConfig, SFTJob
-    from litereason.sft_methods import METHODS
 
     if (directory / "model").exists():
         say(f"sft: already complete, {directory / 'model'}")
@@ -336,7 +307,7 @@ def train_on(
         traces=pairs,
         held_out=judged,
     )
-    result = METHODS[config.method](job)
+    result = config.how(job)
     result["latents_out_of_range"] = latent.backbone(model).latents_out_of_range
     files.write_json(directory / "summary.json", result)
     return finish(model, tokenizer, directory)
@@ -365,7 +336,7 @@ def train_policy(
     config: RLConfig, processes: Any, directory: Path, task: Task, examples: list[Example]
 ) -> Path:
     """The same in the stage's directory; `processes` is accelerate's state."""
-    from litereason.grpo import LatentGRPOConfig, LatentGRPOTrainer
+    from litereason.rl_config import LatentGRPOConfig
     from litereason.trainers import use_our_callbacks, whole_checkpoint
 
     told = inputs_of(config, task, examples)
@@ -390,7 +361,7 @@ def train_policy(
             from peft import LoraConfig
 
             adapter = {"peft_config": LoraConfig(task_type="CAUSAL_LM", **config.lora)}
-        trainer = LatentGRPOTrainer(
+        trainer = config.how.trainer(
             model, settings, task, examples, tokenizer, config.mode, rewards, **adapter
         )
     except LiteReasonError:

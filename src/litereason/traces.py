@@ -10,11 +10,15 @@ import functools
 import random
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from litereason import files
 from litereason.errors import ConfigError, DataError
 from litereason.extras import need
 from litereason.tags import Tags
+from litereason.tasks import get_task
+from litereason.tasks.base import Example
 
 MAX_PROMPTED_STEPS = 5
 INNER_STOP = re.compile(r"[.!?][\"'”’)\]]*\s")
@@ -46,6 +50,38 @@ class Replacement:
             )
 
 
+def read_traces(path: Path, config: Any) -> list[tuple[str, str]]:
+    """(prompt, completion) of each line of a traces file.
+
+    A line has `completion`, and either `prompt` or the `item` whose prompt the task makes.
+
+    Args:
+        config: names the task, its split and its prompts: a `stages.ModelOnTask`.
+
+    Raises:
+        DataError: a line without them, or an item that the split does not hold.
+    """
+    rows = files.read_jsonl(path)
+    known: dict[str, Example] = {}
+    task = get_task(config.task, config.task_options)
+    if any(not isinstance(row.get("prompt"), str) for row in rows):
+        known = {example.id: example for example in task.examples(config.split, config.limit)}
+    pairs = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("completion"), str):
+            raise DataError(f"{path}, line {number}: no text in 'completion'; has {sorted(row)}")
+        if isinstance(row.get("prompt"), str):
+            pairs.append((row["prompt"], row["completion"]))
+        elif row.get("item") in known:
+            pairs.append((task.prompt(known[row["item"]], config.mode), row["completion"]))
+        else:
+            raise DataError(
+                f"{path}, line {number}: no 'prompt', and item {row.get('item')!r} is not in this "
+                "split; use the split and limit that the traces were collected with"
+            )
+    return pairs
+
+
 def split_sentences(text: str) -> list[str]:
     """Sentences with the white space around them: joined, they are `text` again."""
     pieces: list[str] = []
@@ -73,14 +109,25 @@ def _segmenter() -> Any:
 
 def replaceable(sentences: Sequence[str], tag: str = "implicit_thought") -> list[int]:
     """Indices that may become thoughts: not blank, not the answer or what follows it, not a tag."""
-    answer = max((i for i, s in enumerate(sentences) if ANSWER.search(s)), default=len(sentences))
-    if answer == len(sentences):  # no box: the last sentence is the answer
-        answer = max((i for i, s in enumerate(sentences) if s.strip()), default=0)
     return [
         i
-        for i, sentence in enumerate(sentences[:answer])
+        for i, sentence in enumerate(sentences[: answer_place(sentences)])
         if sentence.strip() and f"<{tag}>" not in sentence
     ]
+
+
+def answer_place(sentences: Sequence[str]) -> int:
+    """Index of the answer's sentence: the last with a box, or else the last that is not blank."""
+    boxed = [i for i, sentence in enumerate(sentences) if ANSWER.search(sentence)]
+    written = [i for i, sentence in enumerate(sentences) if sentence.strip()]
+    return max(boxed or written, default=0)
+
+
+def reasoning_and_answer(text: str) -> tuple[str, str]:
+    """`text` cut before the answer's sentence and the white space in front of it."""
+    sentences = split_sentences(text)
+    reasoning = "".join(sentences[: answer_place(sentences)]).rstrip()
+    return reasoning, text[len(reasoning) :]
 
 
 def with_thoughts(

@@ -6,6 +6,7 @@ from litereason.arms.ablated import Noise, OtherRow, Skip, Zeros
 from litereason.arms.arm import Arm
 from litereason.arms.base import Base, BaseOffered, Direct
 from litereason.arms.coconut import Coconut
+from litereason.arms.colar import Colar, ColarRl
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
 from litereason.arms.training_free import MixtureOfInputs, SoftThinking
@@ -16,7 +17,7 @@ ARMS: dict[str, Arm] = {
     for arm in (
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
-        *(MixtureOfInputs, SoftThinking, Coconut),
+        *(MixtureOfInputs, SoftThinking, Coconut, Colar, ColarRl),
     )
 }
 __all__ = ["ARMS", "Arm", "chosen"]

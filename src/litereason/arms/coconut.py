@@ -13,7 +13,6 @@ class Coconut(Arm):
     needs = ("collect",)
 
     def run(self, bench: Bench) -> None:
-        told = {"method": "coconut", "projector": "identity", "train": "all", "mode": "plain"}
-        model = bench.sft(**told)
+        model = bench.sft(method="coconut", mode="plain")
         prefix = "" if bench.dry else files.read_json(model.parent / "summary.json")["prefix"]
         bench.evaluate(model, self.title, mode="plain", prefix=prefix)

@@ -129,6 +129,7 @@ class Think(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.thinking is None:
             self._begin(scores)
+        assert self.thinking is not None
         if not bool(self.thinking.any() | (self.written < len(self.closing)).any()):
             return scores
         best = scores.argmax(-1)

@@ -138,15 +138,15 @@ def audit_data(config: CompareConfig, run: Path) -> None:
     if (run / "audit" / "data" / "audit.json").exists():
         return
     stages = (config.collect, config.sft, config.rl, config.eval)
-    limits = [stage.get("limit") for stage in stages]
-    splits = dict.fromkeys([*(stage.get("split", "train") for stage in stages[:3])])
+    limits = [stage["limit"] for stage in stages if stage.get("limit")]
+    splits = dict.fromkeys(stage.get("split", "train") for stage in stages[:3])
     splits |= {config.eval.get("split", "test"): None}
     audit(
         AuditConfig(
             task=config.task,
             task_options=config.task_options,
             split=",".join(splits),
-            limit=None if None in limits else max(limits),
+            limit=max(limits) if len(limits) == len(stages) else None,
             run_dir=str(run),
             name="data",
         )
@@ -162,7 +162,7 @@ def list_in(path: Path, arms: Sequence[Arm]) -> None:
 
 
 def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
-    """Every arm under every seed, and a note of how each ended."""
+    """Every arm under every seed that is not done; those that fail are noted."""
     jobs: dict[str, Any] = {}
     needs: dict[str, list[str]] = {}
     for seed in config.seeds:
@@ -179,14 +179,11 @@ def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
     found = side_by_side(jobs, config.workers, logs, needs, keep_going=True)
     for seed in config.seeds:
         for arm in arms:
-            if (name := f"seed-{seed}-{arm.name}") not in found:
-                continue
-            result = found[name]
+            result = found.get(f"seed-{seed}-{arm.name}")
             if is_failure(result):
                 reason = f"{type(result).__name__}: {result}"
                 say(f"{arm.name}, seed {seed} failed: {reason}")
-                result = {"status": "failed", "reason": reason, "stages": [], "cost": None}
-            files.write_json(note_of(config, arm.name, seed), {"arm": arm.name, **result})
+                write_note(config, arm.name, seed, status="failed", reason=reason)
 
 
 def note_of(config: CompareConfig, arm: str, seed: int) -> Path:
@@ -197,8 +194,10 @@ def note_of(config: CompareConfig, arm: str, seed: int) -> Path:
 def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
     """Whether an arm ended well and everything that it used is still there."""
     path = note_of(config, arm, seed)
-    note = files.read_json(path) if path.exists() else {"status": None}
-    places = [path.parents[1] / place for place in note.get("stages", ())]
+    if not path.exists():
+        return False
+    note = files.read_json(path)
+    places = [path.parents[1] / place for place in note["stages"]]
     return note["status"] == "done" and all(place.is_dir() for place in places)
 
 
@@ -207,17 +206,20 @@ def run_collect(config: CompareConfig, seed: int) -> None:
     config.bench("collect", seed).collect()
 
 
-def run_arm(config: CompareConfig, name: str, seed: int) -> dict[str, Any]:
-    """One arm under one seed; returns what is noted of it."""
+def write_note(
+    config: CompareConfig, arm: str, seed: int, stages: Sequence[str] = (), **told: Any
+) -> None:
+    """Say how an arm ended."""
+    note = {"arm": arm, "reason": None, "stages": list(stages), "cost": None, **told}
+    files.write_json(note_of(config, arm, seed), note)
+
+
+def run_arm(config: CompareConfig, name: str, seed: int) -> None:
+    """One arm under one seed, and a note that it is done."""
     bench = config.bench(name, seed)
     ARMS[name].run(bench)
     total = sum((cost.read(bench.run / place) for place in bench.used), cost.Cost())
-    return {
-        "status": "done",
-        "reason": None,
-        "stages": bench.used,
-        "cost": dataclasses.asdict(total),
-    }
+    write_note(config, name, seed, bench.used, status="done", cost=dataclasses.asdict(total))
 
 
 def list_arms() -> None:

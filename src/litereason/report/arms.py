@@ -204,11 +204,11 @@ def _configs(homes: list[Path], name: str) -> dict[str, str]:
 
 
 def _comparison(row: Fields) -> Comparison:
-    names = (row.get(key, str) for key in ("a", "b", "metric"))
-    keys = ("difference", "low", "high", "p", "p_corrected")
-    figures = (float(row.get(key, *NUMBER)) for key in keys)
-    more = (row.get("items", int), row.integers("seeds"), row.numbers("by_seed"))
-    return Comparison(*names, *figures, *more)
+    values: dict[str, Any] = {key: row.get(key, str) for key in ("a", "b", "metric")}
+    for key in ("difference", "low", "high", "p", "p_corrected"):
+        values[key] = float(row.get(key, *NUMBER))
+    values |= {"items": row.get("items", int), "seeds": row.integers("seeds")}
+    return Comparison(by_seed=row.numbers("by_seed"), **values)
 
 
 def _evaluation(folder: Path, remedy: str) -> Evaluation:
@@ -251,9 +251,10 @@ def _record(row: Fields) -> Record:
 
 def _span(row: Fields, span: Any) -> tuple[str, Any, Any]:
     """(kind, text or steps, lens or None)."""
-    kind, value, lens = (
-        [*span, None][:3] if isinstance(span, list) and 2 <= len(span) <= 3 else "???"
-    )
+    fits = isinstance(span, list) and len(span) in (2, 3)
+    kind: Any
+    value: Any
+    kind, value, lens = [*span, None][:3] if fits else (None, None, None)
     text = kind in ("discrete", "tag") and isinstance(value, str) and lens is None
     steps = kind == "latent" and type(value) is int and value >= 0
     if not (text or (steps and (lens is None or _is_lens(lens, value)))):
@@ -264,7 +265,7 @@ def _span(row: Fields, span: Any) -> tuple[str, Any, Any]:
     return kind, value, lens
 
 
-def _is_lens(lens: Any, steps: int) -> bool:
+def _is_lens(lens: Any, steps: Any) -> bool:
     def said(one: Any) -> bool:
         return isinstance(one, list) and list(map(type, one)) in ([str, float], [str, int])
 

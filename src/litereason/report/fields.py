@@ -43,8 +43,9 @@ class Fields:
         inner = self.inner(key, null=null)
         if inner is None:
             return None
-        figures = (float(inner.get(name, *NUMBER)) for name in ("mean", "low", "high"))
-        return Estimate(*figures, inner.numbers("by_seed") if "by_seed" in inner.data else ())
+        mean, low, high = (float(inner.get(name, *NUMBER)) for name in ("mean", "low", "high"))
+        by_seed = inner.numbers("by_seed") if "by_seed" in inner.data else ()
+        return Estimate(mean, low, high, by_seed)
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """The numbers in the list `key`."""

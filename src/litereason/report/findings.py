@@ -3,6 +3,8 @@
 Every number in a sentence comes from the run. No statistics are computed here.
 """
 
+import yaml
+
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -33,7 +35,7 @@ TRUNCATED = 0.05
 def findings(run: Run) -> list[Finding]:
     """All findings that the run's arms allow, then one line for what could not be tested."""
     found = [
-        *_quick(run),
+        *_told(run),
         *_rl_learns(run),
         *_accuracy_kept(run),
         *_fewer_tokens(run),
@@ -78,7 +80,7 @@ def _kept(run: Run, ours: Arm, rl: Arm) -> str:
     base, parts = run.arm("base"), []
     if base and ours.recovered:
         share = numbers.share(ours.recovered)
-        parts.append(f"recovers {share} of {rl.title}'s gain over {base.title}")
+        parts.append(f"recovers {share} of the gain of {rl.title} over {base.title}")
     if saved := ours.saved.get("rl"):
         less = numbers.fewer(saved.total)
         parts.append(f"needs {less} tokens than {rl.title}, latent steps counted")
@@ -112,7 +114,7 @@ def _accuracy_kept(run: Run) -> list[Finding]:
     paired, text = compare(run, ours, rl)
     if base and ours.recovered:
         share = numbers.share(ours.recovered)
-        text += f" {ours.title} recovers {share} of {rl.title}'s gain over {base.title}."
+        text += f" {ours.title} recovers {share} of the gain of {rl.title} over {base.title}."
     margin = MARGIN if run.metric == "accuracy" else 0.0
     claim = (
         f"{ours.title} stays within {numbers.number(100 * margin, 0)} points of RL without latent "
@@ -177,8 +179,8 @@ def _goal(run: Run) -> list[Finding]:
     if not (ours and rl and ours.recovered and saved):
         return []
     claim = (
-        f"{ours.title} keeps {numbers.percent(GAIN_KEPT, 0)} of {rl.title}'s gain or more, with "
-        f"{numbers.percent(TOKENS_SAVED, 0)} fewer tokens or more"
+        f"{ours.title} keeps at least {numbers.percent(GAIN_KEPT, 0)} of RL's gain with at least "
+        f"{numbers.percent(TOKENS_SAVED, 0)} fewer tokens"
     )
     goals = ((ours.recovered, GAIN_KEPT), (saved.total, TOKENS_SAVED))
     text = (
@@ -226,11 +228,11 @@ def _reasoning_needed(run: Run) -> list[Finding]:
     return [Finding(verdict, f"Answering at once ({control.title}) does not do as well", text)]
 
 
-def _quick(run: Run) -> list[Finding]:
-    if "quick: true" not in (run.config or ""):
-        return []
-    text = "It shows that every stage works; its models are hardly trained. Read no result off it."
-    return [Finding(NOTE, "This was a quick run", text)]
+def _told(run: Run) -> list[Finding]:
+    """What whoever made the run wants a reader to know first."""
+    settings = (yaml.safe_load(run.config or "") or {}).get("settings", {})
+    note = settings.get("note")
+    return [Finding(NOTE, "About this run", note)] if note else []
 
 
 def _warnings(run: Run) -> list[Finding]:

@@ -65,13 +65,6 @@ def _logged(row: Fields) -> dict[str, float]:
     }
 
 
-def _timings(path: Path) -> dict[str, float]:
-    if not path.exists():
-        return {}
-    row = read_object(path)
-    return {stage: float(row.get(stage, *NUMBER)) for stage in row.data}
-
-
 def read_run(run: Path) -> Run:
     """Read everything the report shows, of a comparison or of an ordinary run directory.
 
@@ -92,7 +85,6 @@ def read_run(run: Path) -> Run:
         comparisons=found.comparisons,
         audits=tuple(map(_audit, audits)),
         curves={stage: _curves(homes, stage) for stage in ("sft", "rl")},
-        timings=_timings(run / "timings.json"),
         config=read_text(config) if config.exists() else None,
     )
 

@@ -271,7 +271,6 @@ class Run:
     comparisons: tuple[Comparison, ...]
     audits: tuple[Audit, ...]
     curves: dict[str, dict[str, list[list[dict[str, float]]]]]
-    timings: dict[str, float]
     config: str | None
 
     @property

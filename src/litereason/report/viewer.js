@@ -128,7 +128,7 @@
     text.querySelectorAll(".dot").forEach((dot, index) => (dot.tabIndex = index ? -1 : 0));
     const left = cut ? [make("p", { class: "note" }, `${cut} more characters are left out here.`)] : [];
     return make("article", { class: "trace" },
-      make("h4", { class: "swatch-line" }, swatch, titleOf(arm)), mark, make("p", { class: "count" }, count),
+      make("h3", { class: "swatch-line" }, swatch, titleOf(arm)), mark, make("p", { class: "count" }, count),
       text, ...left);
   };
 

@@ -33,7 +33,8 @@ def phrases(instructions: list[str]) -> list[str]:
     lines += [f"<implicit_thought>{n}</implicit_thought>" for n in PROMPTED_STEPS]
     lines += instructions
     lines += [f"<implicit_thought>{n}</implicit_thought>" for n in MORE_STEPS]
-    return tokens + [f"\n{line}" for line in lines]
+    tokens += [f"\n{line}" for line in lines]
+    return tokens + [f"<think {n}>" for n in PROMPTED_STEPS] + ["</think>"]  # CoLaR's
 
 
 def tiny_tokenizer(instructions: list[str]) -> PreTrainedTokenizerFast:

@@ -1,0 +1,31 @@
+"""CoLaR (arXiv 2505.16552): latent steps that stand for a few tokens each, with and without its RL."""
+
+from typing import Any
+
+from litereason.arms.arm import Arm
+from litereason.arms.bench import Bench
+
+TOLD: dict[str, Any] = {"method": "colar", "mode": "plain"}
+
+
+class Colar(Arm):
+    name, title = "colar", "CoLaR"
+    trains = "the policy and a latent head, on right traces whose tokens are summed up in groups"
+    goes_latent = "from the start, until the LM head says that it ends"
+    costs = "a latent step for each group of tokens that it would have written"
+    needs = ("collect",)
+
+    def run(self, bench: Bench) -> None:
+        bench.evaluate(bench.sft(**TOLD), self.title, mode="plain", decoding="colar")
+
+
+class ColarRl(Arm):
+    name, title = "colar-rl", "CoLaR + RL"
+    trains = "as CoLaR; then both heads, by GRPO whose actions are latents and tokens"
+    goes_latent = Colar.goes_latent
+    costs = Colar.costs
+    needs = ("colar",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.rl(bench.trained("sft", "colar"), **TOLD)
+        bench.evaluate(model, self.title, mode="plain", decoding="colar")
