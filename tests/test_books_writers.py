@@ -19,6 +19,7 @@ from litereason.books.story import FAN, cover, names_in, pieces
 from litereason.books.writers import Request, Scribe, tidy
 from litereason.cli import main
 from litereason.errors import ConfigError, EndpointError
+from litereason.run_dir import only_run
 
 FIELDS = [
     *("id", "book", "chapter", "plot_summary", "summary_so_far", "characters", "previous_chapter"),
@@ -289,6 +290,9 @@ def test_an_endpoint_that_dies_in_the_middle_costs_no_call_twice(
 
 
 def test_without_a_writer_it_stops_after_chapters(book, tmp_path, capsys):
+    with only_run(tmp_path / "run" / "books"):
+        assert main(["books", str(book), "--run_dir", str(tmp_path / "run")]) == 2
+    assert "another process writes to" in capsys.readouterr().err
     assert main(["books", str(book), "--run_dir", str(tmp_path / "run")]) == 0
     directory = tmp_path / "run" / "books" / "novels"
     told = " ".join(capsys.readouterr().err.split())

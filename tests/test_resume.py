@@ -132,3 +132,16 @@ def test_resuming_with_other_inputs_is_refused(setting, capsys, changed):
     (directory / "model").rmdir()
     assert main(["rl", "--run_dir", str(run), *words, "--max_steps", "1"]) == 2
     assert f"begun with another {changed}" in capsys.readouterr().err
+
+
+def test_a_finished_run_says_that_its_inputs_changed(setting, capsys):
+    home, words = setting
+    code = home / "task.py"
+    assert main(["rl", "--run_dir", str(home / "whole"), *words]) == 0
+    assert "already complete" in capsys.readouterr().err
+    try:
+        code.write_text(TASK.replace("% 3", "% 5"))
+        assert main(["rl", "--run_dir", str(home / "whole"), *words]) == 2
+        assert "begun with another data, task or reward file" in capsys.readouterr().err
+    finally:
+        code.write_text(TASK)

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from litereason import files
 from litereason.cli import main
+from litereason.errors import ConfigError
+from litereason.run_dir import only_run
 
 SAMPLER = ["--max_new_tokens", "40", "--batch_size", "20", "--temperature", "1", "--top_p", "1"]
 
@@ -139,6 +141,41 @@ def test_killed_training_goes_on_and_ends_the_same(tiny_base, traces):
     assert all((killed[key] == whole[key]).all() for key in whole)
     steps = [row["step"] for row in files.read_jsonl(traces / "sft" / "killed" / "metrics.jsonl")]
     assert steps == sorted(set(steps)) and steps[-1] == 12
+
+
+@pytest.mark.parametrize("stage", ["collect", "sft", "rl", "eval"])
+def test_two_processes_do_not_run_one_stage(tiny_base, traces, capsys, stage):
+    """The second changes nothing, not even the settings that the first has just written."""
+    directory = traces / stage / "arm"
+    words = {"collect": collect, "sft": sft, "eval": evaluation}
+    options = ["--model", tiny_base, "--run_dir", traces, "--name", "arm", "--limit", 2]
+    words = words[stage](tiny_base, traces) if stage in words else ["rl", *options]
+    with only_run(directory):
+        files.write_text(directory / "config.yaml", "settings: {}")
+        assert run(*words) == 2
+    assert f"another process writes to {directory}" in " ".join(capsys.readouterr().err.split())
+    assert (directory / "config.yaml").read_text() == "settings: {}"
+
+
+def test_a_process_that_died_holds_nothing(tmp_path):
+    code = "import sys, time; from pathlib import Path; from litereason.run_dir import only_run\n"
+    code += "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"held\n"
+    with pytest.raises(ConfigError, match="another process"), only_run(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    with only_run(tmp_path):
+        pass
+
+
+def test_a_failed_start_can_be_begun_anew_with_other_settings(tiny_base, tmp_path):
+    """The lock that it left does not count as work done."""
+    words = evaluation(tmp_path / "no-model", tmp_path)
+    assert run(*words) == 2
+    assert (tmp_path / "eval" / "arm" / ".lock").exists()
+    assert run(*evaluation(tiny_base, tmp_path), "--limit", 1, "--max_new_tokens", 2) == 0
 
 
 def test_full_disk_is_said_and_nothing_is_lost(tiny_base, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ from litereason import bradley_terry, files, sampling
 from litereason.checkpoints import save
 from litereason.cli import main
 from litereason.generation import Completion, Span
+from litereason.run_dir import only_run
 from litereason.tasks.next_chapter import NextChapterTask
 from litereason.text_metrics import text_metrics
 from litereason.writing import END_MARK, Draft, read_plans
@@ -227,11 +228,19 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(write, tmp_path, monkeypat
 
 
 def test_other_plans_under_the_same_name_are_refused(write, tmp_path, capsys):
-    assert write() == 0
-    (tmp_path / "chapters" / "arm" / "summary.json").unlink()
+    assert write() == write() == 0
+    assert "already complete" in capsys.readouterr().err
     files.write_jsonl(tmp_path / "plans.jsonl", plan_lines(range(2)))
-    assert write() == 2
-    assert "begun with another data" in " ".join(capsys.readouterr().err.split())
+    for _ in ("finished", "on its way"):
+        assert write() == 2
+        assert "begun with another data" in " ".join(capsys.readouterr().err.split())
+        (tmp_path / "chapters" / "arm" / "summary.json").unlink(missing_ok=True)
+
+
+def test_two_processes_do_not_write_one_arm(write, tmp_path, capsys):
+    with only_run(tmp_path / "chapters" / "arm"):
+        assert write() == 2
+    assert "another process writes to" in capsys.readouterr().err
 
 
 def test_plans_to_strengths(write, tmp_path, capsys, monkeypatch):

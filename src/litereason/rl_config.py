@@ -158,6 +158,12 @@ class LatentGRPOConfig(GRPOConfig):
                 f"length_penalty_span is {self.length_penalty_span} and max_completion_length {longest}: "
                 "every completion would pay. Set a span below the longest completion"
             )
+        clip = 1 + (self.epsilon if self.epsilon_high is None else self.epsilon_high)
+        if self.delta is not None and not self.delta > clip:
+            raise ConfigError(
+                f"delta is {self.delta}; expected above {clip:g}, where ratios are clipped already (1 + "
+                "epsilon_high), or none"
+            )
         for name, value in more.items():
             if {"num_beams": value != 1, "do_sample": not value}.get(name):
                 raise ConfigError(

@@ -1,14 +1,16 @@
-"""A stage's directory: its settings and inputs, and whether they are the ones of an earlier run."""
+"""A stage's directory: its settings and inputs, whether they are the ones of an earlier run, its lock."""
 
+import contextlib
 import dataclasses
 import hashlib
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from litereason import files
 from litereason.errors import ConfigError
@@ -17,6 +19,7 @@ from litereason.errors import ConfigError
 NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
 NOT_COMPARED |= {"arms", "seeds", "list_arms"}  # of a comparison: more of them may follow
 FILES = "data, task or reward file"
+LOCK = ".lock"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
@@ -39,7 +42,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
         was, now = flat(begun), flat(wanted)
         compared = {*was, *now} - NOT_COMPARED - {*free}
         differ = sorted(k for k in compared if was.get(k) != now.get(k))
-        if differ and [p.name for p in directory.iterdir()] != [path.name]:
+        if differ and {p.name for p in directory.iterdir()} - {LOCK} != {path.name}:
             changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
             raise ConfigError(
                 f"{directory} was begun with other settings ({changes}). Take another --run_dir or "
@@ -50,6 +53,34 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
     files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     return directory
+
+
+@contextlib.contextmanager
+def only_run(directory: Path) -> Iterator[None]:
+    """Hold a directory: no other process works in it until the block ends, or this process dies.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            f"another process writes to {directory}; wait for it, or take another --run_dir or --name"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def held_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Iterator[Path]:
+    """`open_stage` in a directory that is held until the block ends."""
+    with only_run(directory):
+        yield open_stage(directory, settings, free)
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -98,26 +129,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def same_inputs(directory: Path, model: str, texts: Sequence[str], processes: int) -> None:
+def same_inputs(directory: Path, model: str | None, texts: Sequence[str], processes: int) -> None:
     """Note what a stage began with, or check that it is still the same.
 
     Args:
-        model: digest of the model's weights.
+        model: digest of the model's weights; None for a finished stage, which loads none: then only the
+            data are compared, and nothing is noted.
         texts: the data, as text.
         processes: how many share each step.
 
     Raises:
         ConfigError: they are not.
     """
-    told = hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
-    found = {"model": model, FILES: told}
-    found["number of processes"] = str(processes)
+    found = {FILES: hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()}
+    if model is not None:
+        found = {"model": model, **found, "number of processes": str(processes)}
     path = directory / "inputs.json"
-    if not path.exists():
+    begun = files.read_json(path) if path.exists() else None
+    if begun is None and model is not None:
         files.write_json(path, found)
-    elif (begun := files.read_json(path)) != found:
-        changed = " and ".join(key for key in found if begun.get(key) != found[key])
+    elif begun and (changed := [key for key in found if begun.get(key) != found[key]]):
         raise ConfigError(
-            f"{directory} was begun with another {changed} under the same name. Take another --run_dir or "
-            "--name, or delete the directory"
+            f"{directory} was begun with another {' and '.join(changed)} under the same name. Take another "
+            "--run_dir or --name, or delete the directory"
         )

@@ -5,10 +5,11 @@ and refuses a directory begun with other settings. Everything that can be wrong 
 before a model is loaded.
 """
 
+import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from litereason.errors import ConfigError, DataError, LiteReasonError
 from litereason.fingerprint import fingerprint
 from litereason.options import choose, command, option
 from litereason.projector import PROJECTORS
-from litereason.run_dir import open_stage, same_inputs
+from litereason.run_dir import held_stage, only_run, open_stage, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import TASKS, get_task
 from litereason.tasks.base import Example, Task, check_mode, preflight, scores
@@ -93,12 +94,21 @@ class StageConfig(ModelOnTask):
     run_dir: str = option("runs/default", "where everything of this run goes")
     name: str = option("litereason", "this arm's name: outputs go to RUN_DIR/STAGE/NAME")
 
-    def open(self, stage: str) -> tuple[Path, Task, list[Example]]:
-        """The stage's directory, the task and its examples, checked."""
+    def read(self) -> tuple[Task, list[Example]]:
+        """The task and its examples, checked."""
         task = get_task(self.task, self.task_options)
-        examples = preflight(task, self.split, self.limit, self.mode)
-        directory = Path(self.run_dir) / stage / self.name
-        return open_stage(directory, self), task, examples
+        return task, preflight(task, self.split, self.limit, self.mode)
+
+    def home(self, stage: str) -> Path:
+        """The stage's directory."""
+        return Path(self.run_dir) / stage / self.name
+
+    @contextlib.contextmanager
+    def open(self, stage: str) -> Iterator[tuple[Path, Task, list[Example]]]:
+        """The stage's directory, held until the block ends, and what `read` gives."""
+        task, examples = self.read()
+        with held_stage(self.home(stage), self) as directory:
+            yield directory, task, examples
 
     def warn_of(self, task: Task, examples: Sequence[Example]) -> None:
         """Say in a line each what may spoil a judgement on these examples.
@@ -196,7 +206,14 @@ class EvalConfig(StageConfig, SamplingConfig):
 
 def collect(config: CollectConfig) -> Path:
     """Sample `samples` completions a prompt; write those with reward above 0 to `traces.jsonl`."""
-    directory, task, examples = config.open("collect")
+    with config.open("collect") as opened:
+        return sample_traces(config, *opened)
+
+
+def sample_traces(
+    config: CollectConfig, directory: Path, task: Task, examples: list[Example]
+) -> Path:
+    """The same in the stage's directory."""
     out = directory / "traces.jsonl"
     if out.exists():
         say(f"collect: already complete, {out}")
@@ -259,12 +276,22 @@ def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> 
 
 def sft(config: SFTConfig) -> Path:
     """Train the projector (or everything) on traces, as `config.method` says; write `model/`."""
-    from litereason.sft import ProjectorConfig, SFTJob
-
     default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
     pairs = read_traces(Path(config.traces or default), config)
     judged = read_traces(Path(config.eval_traces), config) if config.eval_traces else []
-    directory = open_stage(Path(config.run_dir) / "sft" / config.name, config)
+    with held_stage(config.home("sft"), config) as directory:
+        return train_on(config, directory, pairs, judged)
+
+
+def train_on(
+    config: SFTConfig,
+    directory: Path,
+    pairs: list[tuple[str, str]],
+    judged: list[tuple[str, str]],
+) -> Path:
+    """The same in the stage's directory, on traces that were read; the loss on those `judged` is told."""
+    from litereason.sft import ProjectorConfig, SFTJob
+
     if (directory / "model").exists():
         say(f"sft: already complete, {directory / 'model'}")
         return directory / "model"
@@ -290,17 +317,31 @@ def rl(config: RLConfig) -> Path:
     """GRPO on the task's reward; write `model/`. Every process of a launch runs it."""
     from accelerate import PartialState
 
-    from litereason.rl_config import LatentGRPOConfig
-    from litereason.trainers import use_our_callbacks, whole_checkpoint
-
     if config.dry_run:
         from litereason.rl_plan import dry_run
 
         return dry_run(config)
     processes = PartialState()
     with processes.main_process_first():
-        directory, task, examples = config.open("rl")
+        task, examples = config.read()
+    directory = config.home("rl")
+    # the processes of a launch share it: one holds it for all
+    with only_run(directory) if processes.is_main_process else contextlib.nullcontext():
+        with processes.main_process_first():
+            open_stage(directory, config)
+        return train_policy(config, processes, directory, task, examples)
+
+
+def train_policy(
+    config: RLConfig, processes: Any, directory: Path, task: Task, examples: list[Example]
+) -> Path:
+    """The same in the stage's directory; `processes` is accelerate's state."""
+    from litereason.rl_config import LatentGRPOConfig
+    from litereason.trainers import use_our_callbacks, whole_checkpoint
+
+    told = inputs_of(config, task, examples)
     if (directory / "model").exists():
+        same_inputs(directory, None, told, processes.num_processes)
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
     if processes.is_main_process:
@@ -312,10 +353,6 @@ def rl(config: RLConfig) -> Path:
     if config.mode != "latent":
         settings.max_thoughts = 0
     with processes.main_process_first():
-        told = [text for e in examples for text in (task.prompt(e, config.mode), e.as_text())]
-        code = (config.task, *config.rewards, str(config.task_options.get("reward")))
-        places = [place for place in code if ".py:" in place]
-        told += [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
         same_inputs(directory, fingerprint(model)["digest"], told, processes.num_processes)
         checkpoint = whole_checkpoint(directory / "checkpoints")
     adapter = {}
@@ -346,6 +383,14 @@ def rl(config: RLConfig) -> Path:
     return directory / "model"
 
 
+def inputs_of(config: RLConfig, task: Task, examples: Sequence[Example]) -> list[str]:
+    """What RL learns from, as text: prompts, what rewards may look at, and the files of user code."""
+    told = [text for e in examples for text in (task.prompt(e, config.mode), e.as_text())]
+    code = (config.task, *config.rewards, str(config.task_options.get("reward")))
+    places = [place for place in code if ".py:" in place]
+    return told + [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
+
+
 def master_weights(whole: bool) -> dict[str, Any]:
     """How to load a model of which the `whole` trains: bfloat16 would round small steps away."""
     return {"dtype": torch.float32} if whole else {}
@@ -353,13 +398,18 @@ def master_weights(whole: bool) -> dict[str, Any]:
 
 def evaluate(config: EvalConfig) -> Path:
     """Write `records.jsonl` and `summary.json` of a model on a split."""
-    from litereason.evaluate import evaluate as run
-    from litereason.evaluate import headline
-
     check_ablation(config.ablation)
     if config.lens < 0:
         raise ConfigError(f"--lens is {config.lens}; expected 0 or more items")
-    directory, task, examples = config.open("eval")
+    with config.open("eval") as opened:
+        return judge(config, *opened)
+
+
+def judge(config: EvalConfig, directory: Path, task: Task, examples: list[Example]) -> Path:
+    """The same in the stage's directory."""
+    from litereason.evaluate import evaluate as run
+    from litereason.evaluate import headline
+
     out = directory / "summary.json"
     if out.exists():
         say(f"eval: already complete, {out}")

@@ -24,7 +24,7 @@ from litereason.fingerprint import fingerprint
 from litereason.generation import Completion
 from litereason.options import command, option
 from litereason.records import task_metric
-from litereason.run_dir import open_stage, same_inputs
+from litereason.run_dir import held_stage, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import get_task
 from litereason.tasks.next_chapter import NextChapterTask, plan_of
@@ -129,9 +129,23 @@ def write(config: WriteConfig) -> Path:
     drafts = [Draft(*key, plan, pairs[key[0]]) for key, plan in plans.items() if plan]
     if not drafts:
         raise DataError(f'{path}: none of {len(plans)} samples holds a plan ("In summary: ...")')
-    directory = open_stage(Path(config.run_dir) / "chapters" / config.name, config)
+    with held_stage(Path(config.run_dir) / "chapters" / config.name, config) as directory:
+        return chapters_of(config, directory, task, path, drafts, len(plans) - len(drafts))
+
+
+def chapters_of(
+    config: WriteConfig,
+    directory: Path,
+    task: NextChapterTask,
+    path: Path,
+    drafts: list[Draft],
+    no_plan: int,
+) -> Path:
+    """The same in the stage's directory, from plans of the file `path`, which lacked `no_plan` of them."""
     out = directory / "summary.json"
     if out.exists():
+        asked = [prompt(task, draft, config.words) for draft in drafts]
+        same_inputs(directory, None, asked, 1)
         say(f"write: already complete, {out}")
         return out
     start = time.perf_counter()
@@ -142,7 +156,7 @@ def write(config: WriteConfig) -> Path:
         "arm": config.name,
         "model": config.model,
         "plans": str(path),
-        "no_plan": len(plans) - len(drafts),
+        "no_plan": no_plan,
         "seed": config.seed,
         "seconds": round(time.perf_counter() - start, 2),
         "command": command("write", config),
@@ -152,9 +166,7 @@ def write(config: WriteConfig) -> Path:
     for partial in directory.glob("*.partial.jsonl"):
         partial.unlink()
     show(figures, Console(highlight=False))
-    say(
-        f"write {config.name}: {len(rows)} chapters, {about['no_plan']} samples without a plan, {out}"
-    )
+    say(f"write {config.name}: {len(rows)} chapters, {no_plan} samples without a plan, {out}")
     return out
 
 

@@ -9,12 +9,10 @@ import dataclasses
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -27,7 +25,7 @@ from litereason.books.writers import LocalWriter, Scribe, Writer
 from litereason.console import console, progress, say
 from litereason.errors import ConfigError, DataError
 from litereason.options import option
-from litereason.run_dir import open_stage
+from litereason.run_dir import only_run, open_stage
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}  # shares of the books
 HOW = ("batch_size", "timeout", "key_variable")  # how it runs: answers are kept whatever these are
@@ -102,7 +100,6 @@ def books(config: BooksConfig) -> Path:
         DataError: a novel that cannot be read.
         EndpointError: an endpoint that gives no answers; what it gave is kept.
     """
-    start = time.perf_counter()
     novels = read_novels(config.novels, config.chapter_mark)
     splits = {novel.slug: split_of(novel.slug, config.split) for novel in novels}
     if isinstance(config.split, dict):
@@ -114,6 +111,18 @@ def books(config: BooksConfig) -> Path:
         show(novel, [row for row in rows if row["slug"] == novel.slug])
     if not any(row["why"] is None for row in rows):
         raise DataError("no chapter makes a pair; the table says why")
+    with only_run(Path(config.run_dir) / "books"):  # all names share the answers
+        return pairs_of(config, novels, rows, splits)
+
+
+def pairs_of(
+    config: BooksConfig,
+    novels: Sequence[Novel],
+    rows: list[dict[str, Any]],
+    splits: dict[str, str],
+) -> Path:
+    """The same from checked novels: `rows` of `chapters.jsonl`, and the split of each slug."""
+    start = time.perf_counter()
     directory = Path(config.run_dir) / "books" / config.name
     written = directory / "pairs.jsonl"
     with_writer = config.writer or config.endpoint
@@ -134,8 +143,7 @@ def books(config: BooksConfig) -> Path:
         say(f"books: {kept} of {len(rows)} chapters make a pair; {directory / 'chapters.jsonl'}")
         say("No pairs were written: that takes a model, --writer or --endpoint")
         return directory
-    with only_run(Path(config.run_dir) / "books"):
-        pairs, about = written_by(config, novels)
+    pairs, about = written_by(config, novels)
     for pair, why in pairs:
         pair["split"] = splits[pair["slug"]]
         if why:
@@ -275,27 +283,6 @@ def same_chapters(path: Path, rows: list[dict[str, Any]], keep: bool) -> None:
             f"{path.parent} was made of other chapters: the novels have changed since. Take another "
             "--name, or delete the directory"
         )
-
-
-@contextmanager
-def only_run(directory: Path) -> Iterator[None]:
-    """Hold the answers file of a run directory.
-
-    Raises:
-        ConfigError: another process does.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigError(
-            f"another process writes to {directory}; wait for it, or take another --run_dir"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def show(novel: Novel, rows: Sequence[dict[str, Any]]) -> None:
