@@ -114,6 +114,24 @@ def test_thoughts_that_are_gone_at_evaluation_are_gone(tmp_path):
     assert told(run)["The policy still uses thoughts at the end of RL"][0] == "Did not hold"
 
 
+def test_an_arm_that_says_the_same_to_every_item_is_named(tmp_path):
+    run = make_run(tmp_path)
+    claim = "Some arms are right on one answer alone, whatever the item"
+    assert claim not in told(run)
+    path = run / "eval/rl/records.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row["label"] for row in rows} == {"Yes", "No"}
+    rows = [row | {"correct": row["label"] == "No"} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert told(run)[claim] == (
+        "Note",
+        "RL: “No”. What such arms keep or save is no reasoning.",
+    )
+    rows[0]["correct"] = not rows[0]["correct"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert claim not in told(run)
+
+
 def test_a_note_on_the_run_is_told(tmp_path):
     run = make_run(tmp_path)
     assert "About this run" not in told(run)

@@ -3,6 +3,8 @@
 Every number in a sentence comes from the run. No statistics are computed here.
 """
 
+from collections.abc import Sequence
+
 import yaml
 
 from litereason.report import numbers
@@ -20,7 +22,7 @@ from litereason.report.claims import (
     together,
 )
 from litereason.report.latents import blunt_ablations, latents_matter, other_row, still_thinking
-from litereason.report.run import Arm, Run
+from litereason.report.run import Arm, Record, Run
 
 # The gain over the base model that shows that RL taught the task (points of accuracy / 100).
 RL_GAIN = 0.20
@@ -242,6 +244,14 @@ def _warnings(run: Run) -> list[Finding]:
             f"{arm.title}: {numbers.percent(arm.truncated)} ({numbers.judged(arm)})" for arm in cut
         )
         found.append(Finding(NOTE, "Many samples were cut at the token limit", f"{shares}."))
+    blind = [(one.title, answer) for arm in run.arms for one in arm.evaluations
+             if (answer := only_answer(one.records)) is not None]  # fmt: skip
+    if blind:
+        told = "; ".join(f"{title}: “{answer}”" for title, answer in dict.fromkeys(blind))
+        text = f"{told}. What such arms keep or save is no reasoning."
+        found.append(
+            Finding(NOTE, "Some arms are right on one answer alone, whatever the item", text)
+        )
     for one in [one for arm in run.arms for one in arm.evaluations]:
         held = len({record.item for record in one.records})
         if held != one.items:
@@ -255,6 +265,13 @@ def _warnings(run: Run) -> list[Finding]:
         )
         found.append(Finding(NOTE, "The arms were not evaluated on the same samples", f"{told}."))
     return found
+
+
+def only_answer(records: Sequence[Record]) -> str | None:
+    """The answer that is right wherever it is asked for while no other ever is: it looks at no item."""
+    right = {record.label for record in records if record.correct}
+    wrong = {record.label for record in records if not record.correct}
+    return right.pop() if len(right) == 1 and wrong and not right & wrong else None
 
 
 def _untested(run: Run) -> list[Finding]:
