@@ -132,6 +132,12 @@ def test_who_keeps_going_has_errors_as_results(tmp_path, workers):
     assert found["good"] == (6, 1)
 
 
+def test_the_last_jobs_may_end_without_a_start(tmp_path):
+    jobs = {"bad": functools.partial(fail, ConfigError("no")), "last": functools.partial(double, 1)}
+    found = side_by_side(jobs, 2, tmp_path, {"last": ["bad"]}, keep_going=True)
+    assert "needs bad, which failed" in str(found["last"])
+
+
 def test_who_keeps_going_outlives_a_death(tmp_path):
     jobs = {"dies": die, "good": functools.partial(double, 3)}
     found = side_by_side(jobs, 2, tmp_path, keep_going=True)

@@ -108,7 +108,8 @@ class _Run:
                     while len(self.running) < workers and (ready := self.next()):
                         end, process = _start(ready[1], self.logs / f"{ready[0]}.log")
                         self.running[end] = ready[0], process
-                    for end in wait(list(self.running)):
+                    # the last ones may have failed without a start, and `wait` for none has no end
+                    for end in wait(list(self.running)) if self.running else ():
                         assert isinstance(end, Connection)
                         self.hear(end, bars, drawn)
             finally:
