@@ -10,6 +10,7 @@ import pytest
 
 from litereason.checkpoints import load
 from litereason.cli import main
+from litereason.run_dir import only_run
 from test_resume import metrics, setting  # noqa: F401  (a fixture)
 
 # plain SGD: Adam would blow up what rounding makes of gradients near zero
@@ -47,7 +48,12 @@ def test_two_processes_are_one(setting, loss_type):  # noqa: F811
     for name, value in b.items():
         # by norm: Adam turns rounding in a gradient near 0 into a step of another sign
         assert float((a[name] - value).norm()) <= 1e-4 * float(value.norm()) + 1e-6, name
-    assert done.stderr.count("saved ") == 1, "one process speaks and writes"
+    for word in ("saved ", "never audited"):
+        assert done.stderr.count(word) == 1, "one process speaks and writes"
+    words += ["--max_steps", "1"]
+    with only_run(home / "held" / "rl" / "litereason"):
+        refused = launch("-m", "litereason.cli", "rl", "--run_dir", str(home / "held"), *words)
+    assert refused.returncode and refused.stderr.count("another process writes to") == 1
 
 
 def test_sharded_weights_give_the_gradients_of_one_process():

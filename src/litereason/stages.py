@@ -321,7 +321,8 @@ def rl(config: RLConfig) -> Path:
         from litereason.rl_plan import dry_run
 
         return dry_run(config)
-    processes = PartialState()
+    # told of the CPU, it knows of other processes at once, not only when the trainer's settings are made
+    processes = PartialState(cpu=not torch.cuda.is_available())
     with processes.main_process_first():
         task, examples = config.read()
     directory = config.home("rl")
