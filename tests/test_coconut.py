@@ -275,5 +275,6 @@ def test_an_unknown_method(tiny_base, traces, capsys):
     words = ["sft", "--model", tiny_base, "--run_dir", traces.parent, "--method", "cocnut"]
     assert main(list(map(str, words))) == 2
     assert (
-        "--method is 'cocnut'; expected one of thoughts, coconut, colar" in capsys.readouterr().err
+        "--method is 'cocnut'; expected one of thoughts, distil, coconut, colar"
+        in capsys.readouterr().err
     )

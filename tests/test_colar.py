@@ -15,8 +15,9 @@ from litereason import losses
 from litereason.ablations import ablated
 from litereason.baselines import colar, colar_sft
 from litereason.baselines.colar import Colar, Frame, Wording
-from litereason.baselines.colar_sft import colar_losses, collate, compress, make_row, training_rows
+from litereason.baselines.colar_sft import colar_losses, make_row, training_rows
 from litereason.checkpoints import load, save
+from litereason.compressed import collate, compress
 from litereason.errors import ConfigError, DataError, ModelError
 from litereason.sampling import SamplingConfig, generate_batch
 from litereason.sft import ProjectorConfig, mean_loss

@@ -241,7 +241,7 @@ def test_tiny_tokens_are_the_text_of_traces_with_thoughts(tokenizer, seed, share
     rng = world.random.Random(seed)
     text = reasoning.as_text(*reasoning.trace(rng, story_of(seed), "verbose"))
     assert [s.strip("\n") for s in split_sentences(text)] == text.split("\n")
-    changed = with_thoughts(text, share, 0.2, tokenizer, tags, rng)
+    changed, _ = with_thoughts(text, share, 0.2, tokenizer, tags, rng)
     ids = tokenizer(changed)["input_ids"]
     assert tokenizer.decode(ids) == changed
     assert tokenizer.unk_token_id not in ids

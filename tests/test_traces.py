@@ -44,7 +44,7 @@ lines = st.lists(st.text("0123456789", min_size=1, max_size=40), min_size=2, max
 
 
 def thought(text: str, share: float, ratio: float = 0.2, seed: int = 0) -> str:
-    return with_thoughts(text, share, ratio, WORDS, TAGS, random.Random(seed))
+    return with_thoughts(text, share, ratio, WORDS, TAGS, random.Random(seed))[0]
 
 
 @given(texts)

@@ -150,7 +150,9 @@ class SFTConfig(StageConfig):
     max_length: int = option(4096, "longer rows are left out")
     eval_traces: str | None = option(None, "traces to report the loss on, beside three controls")
     eval_rows: int = option(200, "so many rows of them at most")
-    method: str = option("thoughts", "how it trains: thoughts (LiteReason's), coconut or colar")
+    method: str = option(
+        "thoughts", "how it trains: thoughts (LiteReason's), distil, coconut or colar"
+    )
     method_options: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"help": "the method's own, as --method_options.NAME VALUE"}
     )

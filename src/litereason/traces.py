@@ -132,17 +132,40 @@ def reasoning_and_answer(text: str) -> tuple[str, str]:
 
 def with_thoughts(
     text: str, share: float, ratio: float, tokenizer: Any, tags: Tags, rng: random.Random
-) -> str:
-    """`text` with a random `share` of its sentences (at least one, if share > 0) as tags."""
+) -> tuple[str, list[list[int]]]:
+    """`text` with a random `share` of its sentences (at least one, if share > 0) as tags.
+
+    Returns:
+        (the text; the token ids of each sentence that became a tag, in order).
+    """
     sentences = split_sentences(text)
     free = replaceable(sentences, tags.name)
     count = min(len(free), max(1, round(share * len(free)))) if share > 0 else 0
+    replaced: dict[int, list[int]] = {}
     for i in rng.sample(free, count):
         core = sentences[i].strip()
-        tokens = len(tokenizer(core, add_special_tokens=False)["input_ids"])
-        steps = max(1, min(MAX_PROMPTED_STEPS, int(ratio * tokens)))
+        replaced[i] = tokenizer(core, add_special_tokens=False)["input_ids"]
+        steps = steps_for(len(replaced[i]), ratio)
         sentences[i] = sentences[i].replace(core, tags.text(steps), 1)
-    return "".join(sentences)
+    return "".join(sentences), [replaced[i] for i in sorted(replaced)]
+
+
+def steps_for(tokens: int, ratio: float) -> int:
+    """Latent steps in place of so many tokens, N (METHOD section 3)."""
+    return max(1, min(MAX_PROMPTED_STEPS, int(ratio * tokens)))
+
+
+def shared_out(told: Iterable[list[int]], ratio: float, most: int) -> dict[str, list[int]]:
+    """Each sentence's tokens, evenly among its thought's steps, of which the model takes `most`."""
+    reasoning: list[int] = []
+    groups: list[int] = []
+    slots = 0
+    for ids in told:
+        steps = min(steps_for(len(ids), ratio), most)
+        reasoning += ids
+        groups += [slots + k * steps // len(ids) for k in range(len(ids))]
+        slots += steps
+    return {"reasoning": reasoning, "groups": groups}
 
 
 def training_rows(
@@ -154,6 +177,10 @@ def training_rows(
     max_length: int = 4096,
 ) -> list[dict[str, list[int]]]:
     """Rows `{"input_ids", "labels"}` with latent slots in place and -100 where there is no loss.
+
+    Beside them `reasoning`, the ids of what became thoughts, and `groups`, the slot that each of them
+    belongs to: a sentence is shared out evenly among its thought's steps. (Slots of thoughts that
+    were in the trace before stand for nothing.)
 
     Args:
         traces: (encoded prompt, completion text) pairs.
@@ -169,12 +196,12 @@ def training_rows(
     for number, (prompt, text) in enumerate(traces, 1):
         for share in how.shares:
             for _ in range(how.copies if 0 < share < 1 else 1):
-                changed = with_thoughts(text, share, how.ratio, tokenizer, tags, rng)
+                changed, told = with_thoughts(text, share, how.ratio, tokenizer, tags, rng)
                 ids = tags.expand(tokenizer(changed, add_special_tokens=False)["input_ids"])
                 tags.check(ids, f"trace {number}")
                 row = make_row(prompt, [*ids, tokenizer.eos_token_id], how.loss_after, tags)
                 if row and len(row["input_ids"]) <= max_length:
-                    rows.append(row)
+                    rows.append(row | shared_out(told, how.ratio, tags.max_latent_steps))
     if not rows:
         raise DataError(
             "no training row is left: every trace is without a sentence to replace, or longer than "

@@ -13,23 +13,20 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from litereason.ablations import held_out_losses
 from litereason.baselines.colar import LARGEST, Frame, Wording, check_counts, check_head
+from litereason.compressed import collate, compress, teacher_forced
 from litereason.errors import ConfigError, DataError
 from litereason.latent_forward import embed
 from litereason.losses import label_loss
 from litereason.model import backbone, causal_lm, projector_of
 from litereason.sampling import encode
-from litereason.sft import ProjectorConfig, ProjectorTrainer, SFTJob, SFTMethod, right_padded
+from litereason.sft import ProjectorConfig, ProjectorTrainer, Row, SFTJob, SFTMethod
 from litereason.traces import reasoning_and_answer
 
 LATENT_LOSSES = ("nll", "mse")
-# `input_ids` with a latent slot for every group and `labels`, as other rows; `reasoning`, the ids that
-# the slots stand for, and `groups`, the slot of each.
-Row = dict[str, list[int]]
 
 
 def training_rows(
@@ -43,7 +40,7 @@ def training_rows(
     seed: int = 0,
     max_length: int = 4096,
 ) -> list[Row]:
-    """Rows of compressed reasoning.
+    """Rows of compressed reasoning: a latent slot for every group (`compressed`).
 
     Args:
         traces: (encoded prompt, completion text) pairs.
@@ -101,32 +98,6 @@ def make_row(
     }
 
 
-def collate(batch: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:
-    """Rows as tensors: as `right_padded`; `reasoning` and `groups` of all rows in a line, `(tokens,)`."""
-    groups: list[int] = []
-    for row in batch:
-        first = groups[-1] + 1 if groups else 0
-        groups += [first + group for group in row["groups"]]
-    reasoning = torch.tensor([i for row in batch for i in row["reasoning"]], dtype=torch.long)
-    groups_of = torch.tensor(groups, dtype=torch.long)
-    return right_padded(batch, pad_token_id) | {"reasoning": reasoning, "groups": groups_of}
-
-
-def compress(embeds: Tensor, groups: Tensor) -> Tensor:
-    """Each group's sum, divided by the square root of its size.
-
-    Args:
-        embeds: `(tokens, width)`.
-        groups: the group of each, `(tokens,)`: 0, 0, 1, 1, 2...
-
-    Returns:
-        `(groups, width)`.
-    """
-    sizes = torch.bincount(groups)
-    sums = embeds.new_zeros(len(sizes), embeds.shape[1]).index_add(0, groups, embeds)
-    return sums / sizes.to(embeds.dtype).sqrt()[:, None]
-
-
 def colar_losses(
     model: Any,
     input_ids: Tensor,
@@ -143,20 +114,16 @@ def colar_losses(
     constants: the embeddings are not trained to be easy to predict.
 
     Args:
-        input_ids, attention_mask, labels, reasoning, groups: see `collate`.
+        input_ids, attention_mask, labels, reasoning, groups: see `compressed.collate`.
     """
     spine, head = backbone(model), projector_of(model)
-    slots = (input_ids == spine.latent_token_id) & attention_mask.bool()
     compressed = compress(embed(spine, reasoning), groups)
-    embeds = embed(spine, input_ids).masked_scatter(slots[..., None], compressed)
-    hidden = spine(
-        inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
+    hidden, states = teacher_forced(model, input_ids, attention_mask, compressed)
     count = (labels[:, 1:] != -100).sum().clamp(min=1)
     tokens = label_loss(causal_lm(model), hidden, labels) / count
     if not len(compressed):
         return tokens, tokens.new_zeros(())
-    states, targets = hidden[:, :-1][slots[:, 1:]].to(head.out.weight.dtype), compressed.detach()
+    states, targets = states.to(head.out.weight.dtype), compressed.detach()
     if latent_loss == "nll":
         return tokens, -head.log_density(states, targets).mean()
     mean, _ = head.gaussian(states)

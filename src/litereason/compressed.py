@@ -1,0 +1,85 @@
+"""Latents that are told what to be: some tokens' embeddings, summed up to one.
+
+CoLaR (`baselines/colar_sft.py`) and distilled thoughts (`distil.py`) train in one parallel pass, in which
+such sums stand in the latent slots. Rows then say what their slots stand for: `reasoning`, token ids, and
+`groups`, the slot of each.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from litereason.latent_forward import embed
+from litereason.model import backbone
+from litereason.sft import Row, right_padded
+
+
+def collate(batch: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:
+    """Rows as tensors: as `right_padded`; `reasoning` and `groups` of all rows in a line, `(tokens,)`."""
+    groups: list[int] = []
+    for row in batch:
+        first = groups[-1] + 1 if groups else 0
+        groups += [first + group for group in row["groups"]]
+    reasoning = torch.tensor([i for row in batch for i in row["reasoning"]], dtype=torch.long)
+    groups_of = torch.tensor(groups, dtype=torch.long)
+    return right_padded(batch, pad_token_id) | {"reasoning": reasoning, "groups": groups_of}
+
+
+def compress(embeds: Tensor, groups: Tensor) -> Tensor:
+    """Each group's sum, divided by the square root of its size, which keeps the variance.
+
+    Args:
+        embeds: `(tokens, width)`.
+        groups: the group of each, `(tokens,)`: 0, 0, 1, 1, 2...
+
+    Returns:
+        `(groups, width)`.
+    """
+    sizes = torch.bincount(groups)
+    sums = embeds.new_zeros(len(sizes), embeds.shape[1]).index_add(0, groups, embeds)
+    return sums / sizes.to(embeds.dtype).sqrt()[:, None]
+
+
+def in_order(embeds: Tensor, groups: Tensor) -> Tensor:
+    """Embeddings turned by their place in their group, so that the group's sum keeps its order.
+
+    The k-th (from 0) is shifted by k dimensions, the last ones to the front. A shifted embedding is
+    nearly orthogonal to all others, so that the sum of a few can be read (Plate 1995, holographic
+    reduced representations; here a fixed permutation binds the place).
+
+    Args:
+        embeds, groups: see `compress`.
+
+    Returns:
+        As `embeds`.
+    """
+    count, width = embeds.shape
+    sizes = torch.bincount(groups)
+    first = sizes.cumsum(0) - sizes
+    place = torch.arange(count, device=groups.device) - first[groups]
+    column = torch.arange(width, device=groups.device)
+    return embeds.gather(1, (column[None] - place[:, None]) % width)
+
+
+def teacher_forced(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, latents: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One parallel pass with `latents` in the slots.
+
+    Args:
+        input_ids, attention_mask: `(batch, length)`, padded on the right.
+        latents: `(slots, width)`, in order of rows and places.
+
+    Returns:
+        (last hidden states `(batch, length, width)`; those that each slot follows `(slots, width)`, which
+        the projector turns into it).
+    """
+    spine = backbone(model)
+    slots = (input_ids == spine.latent_token_id) & attention_mask.bool()
+    embeds = embed(spine, input_ids).masked_scatter(slots[..., None], latents)
+    hidden = spine(
+        inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
+    ).last_hidden_state
+    return hidden, hidden[:, :-1][slots[:, 1:]]

@@ -1,0 +1,140 @@
+"""Thoughts distilled toward the words they stand for: `litereason sft --method distil`.
+
+A thought of N steps replaces a sentence. Here each step has a target: its share of the sentence's
+tokens as one embedding (`compressed.in_order`). In one parallel pass, teacher-forced, the targets stand in
+the slots; the policy learns to go on from them, and the projector to hit them. At inference the
+projector's own latents stand there. Gradients do not flow from one latent step into another, so this is
+as fast as training on plain traces, and what a latent must carry is said at every step instead of by
+the few words that come after (docs/research.md).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from litereason.compressed import collate, compress, in_order, teacher_forced
+from litereason.errors import ConfigError, DataError
+from litereason.latent_forward import embed
+from litereason.losses import label_loss
+from litereason.model import backbone, causal_lm, projector_of
+from litereason.sft import ProjectorConfig, ProjectorTrainer, Row, SFTJob
+from litereason.thoughts import Thoughts
+
+
+def distil_losses(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    reasoning: Tensor,
+    groups: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(cross-entropy, mean over labels; squared error of the latents, mean over slots and dimensions).
+
+    The error is in units of the token embeddings' variance. Targets are constants: the embeddings are
+    not trained to be easy to hit.
+
+    Args:
+        input_ids, attention_mask, labels, reasoning, groups: see `compressed.collate`.
+    """
+    spine = backbone(model)
+    with torch.no_grad():
+        targets = compress(in_order(embed(spine, reasoning), groups), groups)
+    hidden, states = teacher_forced(model, input_ids, attention_mask, targets)
+    count = (labels[:, 1:] != -100).sum().clamp(min=1)
+    tokens = label_loss(causal_lm(model), hidden, labels) / count
+    if not len(targets):
+        return tokens, tokens.new_zeros(())
+    wanted = targets.to(states.dtype)
+    error = (projector_of(model)(states) - wanted).pow(2).mean()
+    return tokens, error / model.get_input_embeddings().weight.detach().to(states.dtype).var()
+
+
+class DistilTrainer(ProjectorTrainer):
+    """`ProjectorTrainer` on rows that say what their slots stand for: both losses.
+
+    Args:
+        weight: of the latents' squared error.
+        kwargs: passed to `ProjectorTrainer`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: ProjectorConfig,
+        rows: Sequence[Row],
+        pad_token_id: int,
+        weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model, args, rows, pad_token_id, **kwargs)
+        self.weight = weight
+        self.data_collator = lambda batch: collate(batch, pad_token_id)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Cross-entropy + `weight` times the latents' squared error."""
+        inner = self.accelerator.unwrap_model(model)
+        tokens, latents = distil_losses(inner, **inputs)
+        loss = tokens + self.weight * latents.to(tokens.dtype)
+        return (loss, {}) if return_outputs else loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distil(Thoughts):
+    """LiteReason's thoughts, each latent step distilled toward the words that it stands for.
+
+    Which sentences, and how many steps, are the stage's options.
+
+    Attributes:
+        weight: of the latents' squared error beside the cross-entropy.
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ConfigError(f"weight is {self.weight}; expected more than 0")
+
+    def settle(self, config: Any) -> None:
+        if config.train != "all":
+            raise ConfigError(
+                f"--method distil with --train {config.train}: the policy must learn to read its latents; "
+                "give --train all"
+            )
+        if config.projector in ("pause", "identity"):
+            raise ConfigError(
+                f"--method distil trains the projector to hit a target, and {config.projector!r} cannot; "
+                "take another projector"
+            )
+        if config.ratio > 1:
+            raise ConfigError(
+                f"--ratio is {config.ratio}: there would be latent steps without a word to stand for; "
+                "expected at most 1"
+            )
+
+    def __call__(self, job: SFTJob) -> dict[str, Any]:
+        """Train on rows whose slots have targets.
+
+        Raises:
+            DataError: traces that hold thoughts, or leave no row.
+        """
+        for number, (_, text) in enumerate(job.traces, 1):
+            if job.model.latent_tags.pattern.search(text):
+                raise DataError(
+                    f"trace {number} holds a thought, and nothing says which words it stands for. Collect "
+                    "traces without latent steps (--mode plain)"
+                )
+        return super().__call__(job)
+
+    def trainer(self) -> Callable[..., ProjectorTrainer]:
+        return functools.partial(DistilTrainer, weight=self.weight)
