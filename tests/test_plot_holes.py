@@ -127,6 +127,23 @@ def test_ceeval_by_hand(label, answer, gold, predicted, figures):
     assert (found["ceeval_full"], found["ceeval_pos"], found["strict"]) == figures
 
 
+def test_a_quote_that_the_story_does_not_hold_is_not_strict():
+    task = get_task("flawed_fictions", {"data": "unused"})
+    story = "Old Bero lost his left hand in the war.\nBero clapped both hands."
+    fields = {"error_lines": ["Bero clapped both hands."]}
+    fields["contradicted_lines"] = ["Old Bero lost his left hand in the war."]
+    example = Example("bero", story, "Yes", fields)
+
+    def judged(*made_up):
+        told = "\n".join(["Bero clapped both hands", *made_up])
+        quotes = f"<error_lines>{told}</error_lines><contradicted_lines>lost his left hand"
+        found = task.metrics(example, quotes + "</contradicted_lines>\\boxed{Yes}")
+        return found["ceeval_full"], found["ceeval_pos"], found["strict"]
+
+    assert judged() == judged("...") == (1, 1, 1)
+    assert judged("The moon fell into the sea.") == (1, 1, 0)
+
+
 sets = st.sets(st.sampled_from("abc"))
 
 

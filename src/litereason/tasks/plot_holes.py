@@ -52,7 +52,8 @@ class PlotHoleTask(Task, abc.ABC):
         for tag in QUOTED:
             lines = example.fields.get(tag)
             gold.append(None if lines is None else holding(told, lines))
-            predicted.append(holding(told, self.quotes(example, completion, tag)))
+            quotes = self.quotes(example, completion, tag)
+            predicted.append(holding(told, quotes) | strays(told, quotes))
         return ceeval(example.answer, verdict(completion), gold, predicted)
 
 
@@ -83,6 +84,12 @@ def holding(sentences: Iterable[str], lines: Iterable[str]) -> set[str]:
     return {s for s in map(plain, sentences) if any(line in s for line in wanted)}
 
 
+def strays(sentences: Iterable[str], lines: Iterable[str]) -> set[str]:
+    """Those of `lines` (as `plain` text) that no sentence of the story holds: made up, or run together."""
+    told = list(map(plain, sentences))
+    return {line for line in map(plain, lines) if line and not any(line in s for s in told)}
+
+
 def ceeval(
     label: str,
     answer: str | None,
@@ -96,7 +103,7 @@ def ceeval(
         answer: the completion's.
         gold: the story's sentences with the error, and those that it contradicts; None or empty for a
             `Yes` where they are not known.
-        predicted: the same as the completion says.
+        predicted: the same as the completion says, with what it quotes and the story does not hold.
 
     Returns:
         `ceeval_full`: 0 if the answer is wrong, 1 for a right No; for a right Yes, 1 only if both
