@@ -11,7 +11,9 @@ from transformers import (
 )
 
 import architectures
+import litereason
 import naive
+from conftest import random_llama
 from litereason import fill_plan, latent_forward, losses
 from litereason.model import backbone
 
@@ -136,6 +138,20 @@ def test_log_probs_of_half_precision_are_float32():
     torch.testing.assert_close(found, logits.log_softmax(-1).gather(2, targets[..., None])[..., 0])
 
 
+def thoughts_of(model, words):
+    """Rows with thoughts; the same as a padded batch, and its labels."""
+    new = [4, 5, 7, 3]
+    rows = [
+        p + naive.greedy(model, words, p, n)
+        for p, n in zip(architectures.prompts_of(words), new, strict=True)
+    ]
+    given = architectures.padded(rows, words.pad_token_id, "right")
+    keep = architectures.discrete(model, given)
+    labels = torch.full_like(given["input_ids"], -100)
+    labels[:, 1:][keep] = given["input_ids"][:, 1:][keep]
+    return rows, given, labels
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("price, groups", [(0, 4), (10**6, 1)], ids=["row-by-row", "lock-step"])
 def test_loss_over_thoughts_equals_the_naive_loop(
@@ -146,15 +162,7 @@ def test_loss_over_thoughts_equals_the_naive_loop(
     model, latent = latent_llama, latent_llama.latent_tags.latent_token_id
     model.requires_grad_(not frozen)
     model.latent_projector.requires_grad_(True)
-    new = [4, 5, 7, 3]
-    rows = [
-        p + naive.greedy(model, words, p, n)
-        for p, n in zip(architectures.prompts_of(words), new, strict=True)
-    ]
-    given = architectures.padded(rows, words.pad_token_id, "right")
-    keep = architectures.discrete(model, given)
-    labels = torch.full_like(given["input_ids"], -100)
-    labels[:, 1:][keep] = given["input_ids"][:, 1:][keep]
+    rows, given, labels = thoughts_of(model, words)
     chosen = latent_forward.micro_batches(backbone(model), *given.values())
     assert len(chosen) == groups
     # the loss's softmax holds the latent id: training predicts text, where it never stands
@@ -176,6 +184,34 @@ def test_loss_over_thoughts_equals_the_naive_loop(
         if parameter.requires_grad:
             scale = float(parameter.grad.abs().max())
             assert float((found[name] - parameter.grad).abs().max()) < 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_latents_that_read_nothing_take_one_pass(words, gradients):
+    model = random_llama(words)
+    litereason.attach(model, words, litereason.LatentConfig(projector="pause"))
+    model.latent_projector.embedding.data.normal_(generator=torch.manual_seed(0))
+    backbone(model).latent_gradients = gradients
+    rows, given, labels = thoughts_of(model, words)
+    calls = []
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    loss = losses.next_token_loss(model, **given, labels=labels)
+    loss.backward()
+    assert len(calls) == 1
+    found = model.latent_projector.embedding.grad
+    model.zero_grad(set_to_none=True)
+    parts = []
+    for row, wanted in zip(rows, labels.tolist(), strict=True):
+        logits = model(inputs_embeds=naive.inputs_of(model, row)[None], use_cache=False).logits[0]
+        told = [(k, t) for k, t in enumerate(wanted[: len(row)]) if t != -100]
+        parts += [-logits[k - 1].log_softmax(-1)[token] for k, token in told]
+    total = torch.stack(parts).sum()
+    total.backward()
+    assert loss.item() == pytest.approx(total.item(), rel=1e-9)
+    if gradients:
+        torch.testing.assert_close(found, model.latent_projector.embedding.grad)
+    else:
+        assert found is None
 
 
 def test_plain_rows_of_like_length_run_together_to_the_same_loss(llama, monkeypatch):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from litereason.report.findings import findings, summary
-from litereason.report.latents import answer
+from litereason.report.latents import answers
 from litereason.report.read import read_run
 from report_runs import PAIRS, around, compare, edit, make_comparison, make_run
 
@@ -169,7 +169,7 @@ def test_without_thoughts_no_difference_is_one_of_latent_steps(tmp_path):
     verdict, text = claims["The latent steps carry what belongs to their own story"]
     assert verdict == "Not shown" and "higher by 9.0 points" in text
     assert "say nothing of latent steps" in claims["There was little to replace"][1]
-    text = plain(answer(read_run(run)).text)
+    text = plain(answers(read_run(run))[0].text)
     assert text.startswith(
         "Nothing can be said of them: only 1.0 % [0.0, 2.0] of LiteReason's samples"
     )
@@ -244,7 +244,7 @@ def test_one_sentence_says_whether_latents_do_anything(tmp_path, pause, other, v
     run = make_run(tmp_path)
     found = {(*PAUSE, "accuracy"): pause, (*OTHER, "accuracy"): other}
     compare(run, {key: value for key, value in found.items() if value})
-    one = answer(read_run(run))
+    one = answers(read_run(run))[0]
     assert one.verdict == verdict and one.text.startswith(text) and one.text.count(". ") == 0
     if pause and verdict == "Held":
         assert plain(one.text) == (
@@ -253,7 +253,7 @@ def test_one_sentence_says_whether_latents_do_anything(tmp_path, pause, other, v
         )
     shutil.rmtree(run / "eval/litereason")
     compare(run)
-    assert answer(read_run(run)).text == "Not tested: the arm litereason has no result."
+    assert answers(read_run(run))[0].text == "Not tested: the arm litereason has no result."
 
 
 def test_other_latent_methods_are_compared(tmp_path):

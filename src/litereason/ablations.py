@@ -24,6 +24,8 @@ POOL = 512  # latents of other rows that `OtherRow` draws from
 class Zeros(nn.Module):
     """Nothing at all."""
 
+    reads_hidden = False
+
     def __init__(self, projector: nn.Module) -> None:
         super().__init__()
 

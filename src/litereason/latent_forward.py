@@ -61,6 +61,17 @@ def run(model: Any, base: Callable[..., Any], ids: Tensor, latent: Tensor, kwarg
     keep_cache = cache is not None or (use_cache and not torch.is_grad_enabled())
     if keep_cache:
         return columns(model, base, ids, latent, mask, positions, cache, kwargs)
+    if not reads_hidden(model):
+        embeds = embed(model, ids)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and model.latent_gradients):
+            latents = put_latents(model, embeds, latent, embeds)
+        return base(
+            inputs_embeds=torch.where(latent[..., None], latents, embeds),
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+            **kwargs,
+        )
     if model.latent_gradients or not torch.is_grad_enabled():
         return fill(model, base, ids, latent, mask, positions, kwargs)
     with torch.no_grad():
@@ -157,7 +168,7 @@ def micro_batches(model: Any, ids: Tensor, mask: Tensor) -> list[list[int]]:
     Run one after the other, forward and backward, they need less memory than all at once, in the same
     time.
     """
-    latent = ids == getattr(model, "latent_token_id", -1)
+    latent = (ids == getattr(model, "latent_token_id", -1)) & reads_hidden(model)
     return [rows for rows, _ in _plan(model, _stretches(latent, mask)[1], ids.device.type)]
 
 
@@ -232,6 +243,11 @@ def fill_group(
     hidden = torch.cat(pieces, 1)
     filled = hidden.new_zeros(batch, length + 1, width).scatter(1, index, hidden)
     return filled[:, :length], output
+
+
+def reads_hidden(model: Any) -> bool:
+    """Whether a latent depends on the hidden state before it, so that slots must be filled in turn."""
+    return getattr(getattr(model, "latent_projector", None), "reads_hidden", True)
 
 
 def embed(model: Any, ids: Tensor) -> Tensor:

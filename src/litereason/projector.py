@@ -13,7 +13,7 @@ import abc
 import copy
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,13 @@ WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
 
 
 class Projector(nn.Module, abc.ABC):
-    """Hidden state `(..., hidden_size)` -> input embedding `(..., hidden_size)`."""
+    """Hidden state `(..., hidden_size)` -> input embedding `(..., hidden_size)`.
+
+    Attributes:
+        reads_hidden: False if the hidden state changes nothing: a whole text then takes one pass.
+    """
+
+    reads_hidden: ClassVar[bool] = True
 
     def __init__(self, model: Any, depth: int) -> None:
         super().__init__()
@@ -111,6 +117,8 @@ class PauseProjector(Projector):
 
     A method whose latents carry information must beat it (arXiv 2310.02226 calls it a pause token).
     """
+
+    reads_hidden = False
 
     def __init__(self, model: Any, depth: int) -> None:
         super().__init__(model, depth)

@@ -1,4 +1,4 @@
-"""LiteReason's trained model with its latents replaced at evaluation: do they do anything?"""
+"""A trained model with its latents replaced at evaluation: do they do anything?"""
 
 from typing import Any, ClassVar
 
@@ -8,15 +8,16 @@ from litereason.arms.litereason import TAG, LiteReason
 
 
 class Ablated(Arm):
-    """LiteReason's model, evaluated with `settings`."""
+    """The model of the arm that it needs, evaluated with `settings`."""
 
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("litereason",)
+    stage = "rl"  # the last that trains it
     settings: ClassVar[dict[str, Any]]
 
     def run(self, bench: Bench) -> None:
-        model = bench.trained("rl", "litereason")
+        model = bench.trained(self.stage, *self.needs)
         bench.evaluate(model, self.title, mode="latent", **self.settings)
 
 

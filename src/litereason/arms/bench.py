@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from litereason import stages
+from litereason import files, stages
 from litereason.errors import LiteReasonError
 from litereason.grpo import LatentGRPOConfig
 from litereason.options import build
@@ -48,14 +48,16 @@ class Bench:
     dry: bool = False
     used: list[str] = dataclasses.field(default_factory=list)
 
-    def collect(self) -> Path:
-        """The base model's traces that earned a reward."""
-        return self._stage("collect", TRACES, stages.collect, "traces.jsonl", model=self.model)
+    def collect(self, model: str | Path | None = None, name: str = TRACES) -> Path:
+        """Traces of a model (by default the base) that earned a reward; arms share them by name."""
+        model = str(model or self.model)
+        return self._stage("collect", name, stages.collect, "traces.jsonl", model=model)
 
     def sft(self, **settings: Any) -> Path:
         """This arm's model after supervised training on the traces."""
-        traces = str(self.collect())
-        settings = {"model": self.model, "traces": traces} | settings
+        if "traces" not in settings:
+            settings["traces"] = str(self.collect())
+        settings = {"model": self.model} | settings
         return self._stage("sft", self.arm, stages.sft, "model", **settings)
 
     def rl(self, model: str | Path, **settings: Any) -> Path:
@@ -69,9 +71,12 @@ class Bench:
 
     def trained(self, stage: str, arm: str) -> Path:
         """The model of another arm's stage (`sft` or `rl`), whose cost this arm shares."""
-        self._use("collect", TRACES)
-        for earlier in ("sft", "rl")[: 1 if stage == "sft" else 2]:
-            self._use(earlier, arm)
+        if not self.dry:
+            # its note names the stages behind it; RL of its own comes after its SFT
+            later = ["eval", *(["rl"] if stage == "sft" else [])]
+            for place in files.read_json(self.run / "arms" / f"{arm}.json")["stages"]:
+                if place not in [f"{kind}/{arm}" for kind in later]:
+                    self._use(*place.split("/"))
         return self.run / stage / arm / "model"
 
     def _stage(self, kind: str, name: str, function: Any, result: str, **settings: Any) -> Path:

@@ -4,9 +4,10 @@ A family is one question about one metric; Holm's correction is over a family's 
 
 - *base*: does an arm change anything? Every arm against base.
 - *rl*: what does it cost against ordinary RL? Every other arm against rl.
-- *latents*: do the latents do anything? LiteReason against its ablations and the trained pause.
-- *rivals*: is it ahead of the other latent methods? LiteReason against each of them.
-- *reasoning*: does the task need any? RL and LiteReason against direct RL.
+- *latents*: do the latents do anything? LiteReason (as published, and distilled) against its ablations and
+  its own trained pause.
+- *rivals*: is it ahead of the other latent methods? Both against each of them.
+- *reasoning*: does the task need any? RL and both against direct RL.
 
 Ablated arms answer the third question only, so they do not crowd the first two.
 """
@@ -14,7 +15,8 @@ Ablated arms answer the third question only, so they do not crowd the first two.
 from collections.abc import Iterator, Mapping, Sequence
 
 METRICS = ("accuracy", "total_tokens", "discrete_tokens")
-OURS = ("litereason", "litereason-lp")
+PAUSE = {"litereason": "pause", "litereason-lp": "pause", "distil": "distil-pause"}  # ours: control
+MAIN = ("litereason", "distil")
 RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
 
 
@@ -28,11 +30,11 @@ def pairs(ablations: Mapping[str, str | None]) -> Iterator[tuple[str, str, str, 
     wanted: list[tuple[str, str, str, Sequence[str]]]
     wanted = [("base", arm, "base", METRICS) for arm in whole if arm != "base"]
     wanted += [("rl", arm, "rl", METRICS) for arm in whole if arm not in ("base", "rl")]
-    for arm in OURS:
-        wanted.append(("latents", arm, "pause", ("accuracy", "discrete_tokens")))
+    for arm, pause in PAUSE.items():
+        wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
-    wanted += [("rivals", OURS[0], rival, METRICS) for rival in RIVALS]
-    wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", OURS[0])]
+    wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
+    wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", *MAIN)]
     for question, a, b, metrics in wanted:
         if a in ablations and b in ablations:
             for metric in metrics:
@@ -43,6 +45,6 @@ def ablations_of(arm: str, ablations: Mapping[str, str | None]) -> list[str]:
     """The ablated arms of `arm`, which are named after it (`litereason-noise`)."""
 
     def parent(name: str) -> str:
-        return max((one for one in OURS if name.startswith(f"{one}-")), key=len, default="")
+        return max((one for one in PAUSE if name.startswith(f"{one}-")), key=len, default="")
 
     return [name for name, ablation in ablations.items() if ablation and parent(name) == arm]

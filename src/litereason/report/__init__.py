@@ -129,14 +129,19 @@ def _tables(run: Run) -> dict[str, Any]:
         "listed": listed,
         "about": [arm for arm in listed if arm.trains or arm.goes_latent or arm.costs],
         "costs": list(dict.fromkeys(costs)),
-        "answer": latents.answer(run),
+        "answers": latents.answers(run),
         "controls": latents.controls(run),
     }
 
 
 def _side_by_side(run: Run) -> list[str]:
     """The arms that the viewer shows at first."""
-    names = [name for name in ("base", "rl", "litereason", "pause") if run.arm(name)]
+    shown = (
+        "base",
+        "rl",
+        *(("distil", "distil-pause") if run.arm("distil") else ("litereason", "pause")),
+    )
+    names = [name for name in shown if run.arm(name)]
     return names if len(names) > 1 else [arm.name for arm in run.arms if not arm.ablation][:4]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from litereason.compare.pairs import PAUSE
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -21,7 +22,12 @@ from litereason.report.claims import (
     superiority,
     together,
 )
-from litereason.report.latents import blunt_ablations, latents_matter, other_row, still_thinking
+from litereason.report.latents import (
+    blunt_ablations,
+    controls_of,
+    latents_matter,
+    still_thinking,
+)
 from litereason.report.run import Arm, Record, Run
 
 # The gain over the base model that shows that RL taught the task (points of accuracy / 100).
@@ -39,17 +45,24 @@ def findings(run: Run) -> list[Finding]:
     found = [
         *_told(run),
         *_rl_learns(run),
-        *_accuracy_kept(run),
-        *_fewer_tokens(run),
-        *_goal(run),
-        *_rivals(run),
-        *latents_matter(run),
+        *(one for arm in run.ours() for one in _of_ours(run, arm)),
         *_reasoning_needed(run),
         *still_thinking(run),
-        *blunt_ablations(run),
+        *(one for arm in run.ours() for one in blunt_ablations(run, arm)),
         *_warnings(run),
     ]
     return found + _untested(run)
+
+
+def _of_ours(run: Run, ours: Arm) -> list[Finding]:
+    """What is asked of each of our arms."""
+    return [
+        *_accuracy_kept(run, ours),
+        *_fewer_tokens(run, ours),
+        *_goal(run, ours),
+        *_rivals(run, ours),
+        *latents_matter(run, ours),
+    ]
 
 
 def summary(run: Run) -> str:
@@ -58,7 +71,7 @@ def summary(run: Run) -> str:
         return "No arm has a result: all of them failed. The reasons are below."
     over = f", over {len(run.seeds)} seeds" if len(run.seeds) > 1 else ""
     lead = f"On the {run.split} split of {run.task}{over}"
-    main, rival = run.arm("litereason"), run.arm("rl")
+    main, rival = next(iter(run.ours()), None), run.arm("rl")
     if main and rival:
         told = f"{lead}, {_performance(run, main)}; {_performance(run, rival)}."
         return f"{told} {_kept(run, main, rival)}".strip()
@@ -109,9 +122,9 @@ def _rl_learns(run: Run) -> list[Finding]:
     return [Finding(NOT_SHOWN, claim, f"{text} {goal} are inside the interval but not reached.")]
 
 
-def _accuracy_kept(run: Run) -> list[Finding]:
-    ours, rl, base = run.arm("litereason"), run.arm("rl"), run.arm("base")
-    if not (ours and rl):
+def _accuracy_kept(run: Run, ours: Arm) -> list[Finding]:
+    rl, base = run.arm("rl"), run.arm("base")
+    if not rl:
         return []
     paired, text = compare(run, ours, rl)
     if base and ours.recovered:
@@ -144,9 +157,9 @@ def _is_fewer(run: Run, a: Arm, b: Arm, metric: str) -> tuple[bool, str]:
     return separate, f"the intervals {'do not overlap' if separate else 'overlap or are reversed'}"
 
 
-def _fewer_tokens(run: Run) -> list[Finding]:
-    ours, rl, base = run.arm("litereason"), run.arm("rl"), run.arm("base")
-    if not (ours and rl):
+def _fewer_tokens(run: Run, ours: Arm) -> list[Finding]:
+    rl, base = run.arm("rl"), run.arm("base")
+    if not rl:
         return []
     discrete, how_discrete = _is_fewer(run, ours, rl, "discrete_tokens")
     total, how_total = _is_fewer(run, ours, rl, "total_tokens")
@@ -175,10 +188,9 @@ def _less(ours: Arm, other: Arm, kind: str) -> str:
     return numbers.fewer_means(*means)
 
 
-def _goal(run: Run) -> list[Finding]:
-    ours, rl = run.arm("litereason"), run.arm("rl")
-    saved = ours.saved.get("rl") if ours else None
-    if not (ours and rl and ours.recovered and saved):
+def _goal(run: Run, ours: Arm) -> list[Finding]:
+    rl, saved = run.arm("rl"), ours.saved.get("rl")
+    if not (rl and ours.recovered and saved):
         return []
     claim = (
         f"{ours.title} keeps at least {numbers.percent(GAIN_KEPT, 0)} of RL's gain with at least "
@@ -201,14 +213,13 @@ def _goal(run: Run) -> list[Finding]:
     ]
 
 
-def _rivals(run: Run) -> list[Finding]:
-    """LiteReason beside other latent methods: the arms that it is compared with and no section else."""
-    ours = run.arm("litereason")
-    apart = {"base", "rl", "direct", "direct-rl", "pause"}
+def _rivals(run: Run, ours: Arm) -> list[Finding]:
+    """One of ours beside other latent methods: the arms that it is compared with and no section else."""
+    apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values()}
     rivals = [arm for arm in run.arms if arm.name not in apart and not arm.ablation]
-    pairs = [(arm, run.difference("litereason", arm.name, run.metric)) for arm in rivals]
+    pairs = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in rivals]
     known = [(arm, one) for arm, one in pairs if one]
-    if not (ours and known):
+    if not known:
         return []
     verdict = together([superiority(one) for _, one in known])
     told = "; ".join(f"minus {arm.title}: {numbers.difference(one)}" for arm, one in known)
@@ -217,7 +228,7 @@ def _rivals(run: Run) -> list[Finding]:
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:
-    ours = run.arm("litereason") or run.arm("rl")
+    ours = next(iter(run.ours()), None) or run.arm("rl")
     control = run.arm("direct-rl") or run.arm("direct")
     if not (ours and control):
         return []
@@ -276,11 +287,12 @@ def only_answer(records: Sequence[Record]) -> str | None:
 
 def _untested(run: Run) -> list[Finding]:
     names = {arm.name for arm in run.arms}
+    ours = run.ours()
     absent = {
         "whether RL taught the task (arms rl, base)": not {"rl", "base"} <= names,
-        "what latent steps cost or save (arms litereason, rl)": not {"litereason", "rl"} <= names,
+        "what latent steps cost or save (arms litereason, rl)": not ours or "rl" not in names,
         "whether latent steps do anything (arms litereason, pause, litereason-other-row)": (
-            not {"litereason", "pause"} <= names or other_row(run) is None
+            not any(len(controls_of(run, arm)) == 2 for arm in ours)
         ),
         "whether reasoning was needed (arm direct-rl)": not names & {"direct-rl", "direct"},
         "whether the policy kept its thoughts (rl/litereason/metrics.jsonl)": (

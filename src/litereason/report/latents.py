@@ -1,9 +1,10 @@
-"""Do the latent steps do anything? LiteReason beside its controls.
+"""Do the latent steps do anything? Each of our arms beside its controls.
 
 Two controls can tell: an arm that was trained with a pause embedding in place of latents, and LiteReason
 with the latents of another row. Latents that are destroyed only show that a policy misses its format.
 """
 
+from litereason.compare.pairs import PAUSE
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -24,19 +25,28 @@ GONE = 0.05
 QUESTION = "Do the latent steps do anything?"
 
 
-def other_row(run: Run) -> Arm | None:
-    """LiteReason with the latents of another row."""
-    found = [arm for arm in run.arms if arm.ablation == "other_row"]
-    # named after the arm whose latents they replace
-    return min(found, key=lambda arm: len(arm.name), default=None)
+def controls_of(run: Run, ours: Arm) -> list[tuple[Arm, str]]:
+    """The two controls of an arm that have a result, each with the claim that it tests."""
+    told = " (distilled)" if ours.name == "distil" else ""
+    pairs = (
+        (run.arm(PAUSE[ours.name]), f"The latent steps{told} do more than a trained pause"),
+        (
+            run.arm(f"{ours.name}-other-row"),
+            f"The latent steps{told} carry what belongs to their own story",
+        ),
+    )
+    return [(arm, claim) for arm, claim in pairs if arm]
 
 
-def answer(run: Run) -> Finding:
-    """The question answered in one sentence, with the paired differences to both controls."""
-    ours = run.arm("litereason")
-    if not ours:
-        return Finding(UNTESTED, QUESTION, "Not tested: the arm litereason has no result.")
-    controls = [arm for arm in (run.arm("pause"), other_row(run)) if arm]
+def answers(run: Run) -> list[Finding]:
+    """The question answered for each of our arms."""
+    found = [_answer(run, arm) for arm in run.ours()]
+    return found or [Finding(UNTESTED, QUESTION, "Not tested: the arm litereason has no result.")]
+
+
+def _answer(run: Run, ours: Arm) -> Finding:
+    """One sentence, with the paired differences to both controls."""
+    controls = [arm for arm, _ in controls_of(run, ours)]
     paired = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in controls]
     known = [(arm, one) for arm, one in paired if one]
     if not known:
@@ -64,27 +74,20 @@ def controls(run: Run) -> list[Comparison]:
     found = []
     for one in run.comparisons:
         b = run.arm(one.b)
-        if b and one.metric == run.metric and one.a.startswith("litereason"):
-            found += [one] if b.ablation or b.name == "pause" else []
+        if b and one.metric == run.metric and one.a in PAUSE:
+            found += [one] if b.ablation or b.name == PAUSE[one.a] else []
     return found
 
 
-def latents_matter(run: Run) -> list[Finding]:
+def latents_matter(run: Run, ours: Arm) -> list[Finding]:
     """One finding for each of the two controls."""
-    ours, found = run.arm("litereason"), []
-    if not ours:
-        return []
-    pairs = (
-        (run.arm("pause"), "The latent steps do more than a trained pause"),
-        (other_row(run), "The latent steps carry what belongs to their own story"),
-    )
+    found = []
     gone = ours.trigger_rate.mean < GONE
-    for control, claim in pairs:
-        if control:
-            paired, text = compare(run, ours, control)
-            # where hardly a thought is left, a difference is one of training, not of latent steps
-            verdict = NOT_SHOWN if gone and paired else superiority(paired)
-            found.append(Finding(verdict, claim, text))
+    for control, claim in controls_of(run, ours):
+        paired, text = compare(run, ours, control)
+        # where hardly a thought is left, a difference is one of training, not of latent steps
+        verdict = NOT_SHOWN if gone and paired else superiority(paired)
+        found.append(Finding(verdict, claim, text))
     if found and gone:
         text = (
             f"Only {numbers.rate(ours.trigger_rate)} of {ours.title}'s samples hold a thought "
@@ -118,14 +121,12 @@ def still_thinking(run: Run) -> list[Finding]:
     return [Finding(verdict, claim, text)]
 
 
-def blunt_ablations(run: Run) -> list[Finding]:
+def blunt_ablations(run: Run, ours: Arm) -> list[Finding]:
     """What happens when the latents are destroyed."""
-    ours = run.arm("litereason")
     told = [
         compare(run, ours, arm)[1]
         for arm in run.arms
-        if ours
-        and arm.ablation not in (None, "other_row")
+        if arm.ablation not in (None, "other_row")
         and run.difference(ours.name, arm.name, run.metric)
     ]
     if not told:

@@ -26,6 +26,9 @@ ARM_ORDER = (
     "litereason-zeros",
     "litereason-noise",
     "litereason-skip",
+    "distil",
+    "distil-pause",
+    "distil-other-row",
     "sft",
     "rl-lp",
     "litereason-lp",
@@ -287,6 +290,10 @@ class Run:
     def arm(self, name: str) -> Arm | None:
         """The arm of that name, if it was evaluated."""
         return next((arm for arm in self.arms if arm.name == name), None)
+
+    def ours(self) -> list[Arm]:
+        """LiteReason's arms of which everything is asked, the distilled one first."""
+        return [arm for name in ("distil", "litereason") if (arm := self.arm(name))]
 
     def score(self, arm: Arm) -> Estimate:
         """The arm's estimate of `metric`."""

@@ -1,0 +1,52 @@
+"""LiteReason with distilled thoughts: reason first, then think it in latent steps (docs/research.md)."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from litereason.arms.ablated import Ablated
+from litereason.arms.arm import Arm
+from litereason.arms.bench import Bench
+from litereason.arms.litereason import TAG, LiteReason
+
+# All sentences, or half of them; a latent step for two words of the policy's own.
+THOUGHTS: dict[str, Any] = {"mode": "latent", "train": "all", "loss_after": "prompt"}
+THOUGHTS |= {"shares": [0.5, 1.0], "ratio": 0.5, "copies": 1}
+
+
+class Distil(Arm):
+    name, title = "distil", "LiteReason, distilled"
+    trains = (
+        "RL's policy and a projector, on its own right traces, each latent step toward the words that it "
+        "stands for"
+    )
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("rl",)
+
+    def run(self, bench: Bench) -> None:
+        policy = bench.trained("rl", "rl")
+        model = self.learn(bench, policy, bench.collect(policy, Distil.name))
+        bench.evaluate(model, self.title, mode="latent")
+
+    def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
+        """The policy with latent steps."""
+        return bench.sft(model=str(policy), traces=str(traces), method="distil", **THOUGHTS)
+
+
+class DistilPause(Distil):
+    name, title = "distil-pause", "LiteReason, distilled: trained pause"
+    trains = (
+        "the same on the same traces, with one embedding for all latent steps: cross-entropy alone"
+    )
+    needs = ("distil",)
+
+    def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
+        told = {"model": str(policy), "traces": str(traces), "projector": "pause"}
+        return bench.sft(**THOUGHTS, **told)
+
+
+class DistilOtherRow(Ablated):
+    name, title = "distil-other-row", "LiteReason, distilled: another row's latents"
+    needs = ("distil",)
+    stage = "sft"
+    settings: ClassVar[dict[str, Any]] = {"ablation": "other_row"}
