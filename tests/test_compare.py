@@ -158,6 +158,13 @@ def test_all_is_checked_before_anything_runs(tmp_path, capsys):
         (["--eval.split", "nowhere"], "nowhere"),
         (["--changes.rl.rl.learning_rate", "high"], "learning_rate"),
         (["--changes.nobody.rl.limit", "3"], "nobody"),
+        (["--variants.rl.arm", "rl"], "variant 'rl'"),
+        (["--variants.slow.arm", "nobody"], "variant 'slow'"),
+        (["--variants.slow.arm", "rl", "--variants.slow.rll.limit", "3"], "variant 'slow'"),
+        (
+            ["--arms", "slow", "--variants.slow.arm", "rl", "--variants.slow.rl.max_steps", "few"],
+            "arm 'slow', rl",
+        ),
         (["--base.stepps", "3"], "stepps"),
         (["--model", "x"], "--model"),
         (["--workers", "0"], "--workers"),
@@ -180,6 +187,27 @@ def test_changes_reach_their_arm_alone(tmp_path):
         )[1]
         ARMS[name].run(bench)
         assert seen["rl"]["max_steps"] == steps
+
+
+def test_a_variant_is_its_arm_under_other_settings(tmp_path):
+    told = {
+        "arms": ("rl", "quick"),
+        "seeds": (0,),
+        "changes": {"rl": {"rl": {"max_steps": 2, "learning_rate": 1e-4}}},
+        "variants": {"quick": {"arm": "rl", "title": "Hurried", "rl": {"max_steps": 1}}},
+    }
+    config = CompareConfig(**settings(tmp_path, **told))
+    compare(config)
+    run = tmp_path / "run"
+    for name, steps in (("rl", 2), ("quick", 1)):
+        path = run / "seed-0" / "rl" / name
+        kept = yaml.safe_load((path / "config.yaml").read_text())["settings"]
+        assert kept["trainer"]["max_steps"] == steps and kept["trainer"]["learning_rate"] == 1e-4
+    found = files.read_json(run / "comparison.json")
+    assert found["arms"]["quick"]["title"] == "Hurried"
+    assert found["arms"]["quick"]["trains"] == ARMS["rl"].trains
+    assert [(p["a"], p["b"]) for p in found["pairs"]] == [("quick", "rl")] * 3
+    assert [arm.name for arm in chosen(["quick"], config.known())] == ["rl", "quick"]
 
 
 def test_arms_that_are_needed_come_along():

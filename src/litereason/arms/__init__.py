@@ -1,9 +1,9 @@
 """The arms of a comparison, by name, in the order in which they are listed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from litereason.arms.ablated import Noise, OtherRow, Skip, Zeros
-from litereason.arms.arm import Arm
+from litereason.arms.arm import Arm, variant
 from litereason.arms.base import Base, BaseOffered, Direct
 from litereason.arms.coconut import Coconut
 from litereason.arms.colar import Colar, ColarRl
@@ -22,18 +22,21 @@ ARMS: dict[str, Arm] = {
         *(MixtureOfInputs, SoftThinking, Coconut, Colar, ColarRl),
     )
 }
-__all__ = ["ARMS", "Arm", "chosen"]
+__all__ = ["ARMS", "Arm", "chosen", "variant"]
 
 
-def chosen(names: Sequence[str]) -> list[Arm]:
+def chosen(names: Sequence[str], known: Mapping[str, Arm] = ARMS) -> list[Arm]:
     """The named arms and those that they need, in order; all for `all`.
+
+    Args:
+        known: all arms, by name.
 
     Raises:
         ConfigError: no such arm.
     """
-    if unknown := sorted(set(names) - {*ARMS, "all"}):
-        raise ConfigError(f"unknown arms {unknown}; expected some of {list(ARMS)}, or all")
-    wanted = set(ARMS if "all" in names else names)
-    while more := {need for name in wanted for need in ARMS[name].needs} & {*ARMS} - wanted:
+    if unknown := sorted(set(names) - {*known, "all"}):
+        raise ConfigError(f"unknown arms {unknown}; expected some of {list(known)}, or all")
+    wanted = set(known if "all" in names else names)
+    while more := {need for name in wanted for need in known[name].needs} & {*known} - wanted:
         wanted |= more
-    return [arm for name, arm in ARMS.items() if name in wanted]
+    return [arm for name, arm in known.items() if name in wanted]

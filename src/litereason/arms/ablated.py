@@ -17,7 +17,7 @@ class Ablated(Arm):
     settings: ClassVar[dict[str, Any]]
 
     def run(self, bench: Bench) -> None:
-        model = bench.trained(self.stage, *self.needs)
+        model = bench.trained(self.stage, self.needs[0])
         bench.evaluate(model, self.title, mode="latent", **self.settings)
 
 

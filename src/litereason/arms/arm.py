@@ -19,6 +19,7 @@ class Arm(abc.ABC):
         goes_latent: how it decides to take a latent step.
         costs: what it costs at evaluation, beside the answer.
         needs: arms whose models or traces it uses; `collect` stands for the traces alone.
+        variant_of: the arm that it is under other settings, if any.
     """
 
     name: ClassVar[str]
@@ -27,7 +28,15 @@ class Arm(abc.ABC):
     goes_latent: ClassVar[str] = "never"
     costs: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
+    variant_of: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def run(self, bench: "Bench") -> None:
         """Run its stages, the evaluation last."""
+
+
+def variant(name: str, of: Arm, title: str | None = None) -> Arm:
+    """`of` as an arm of its own, for other settings; it comes after `of`, whose traces it may share."""
+    kind = type(of)
+    told = {"name": name, "title": title or f"{of.title}: {name}", "variant_of": of.name}
+    return type(kind.__name__, (kind,), told | {"needs": (*of.needs, of.name)})()

@@ -49,8 +49,11 @@ class Bench:
     used: list[str] = dataclasses.field(default_factory=list)
 
     def collect(self, model: str | Path | None = None, name: str = TRACES) -> Path:
-        """Traces of a model (by default the base) that earned a reward; arms share them by name."""
-        model = str(model or self.model)
+        """Traces of a model (by default the base) that earned a reward.
+
+        Arms share them by name; one that is told to collect otherwise has its own.
+        """
+        model, name = str(model or self.model), self.arm if "collect" in self.changes else name
         return self._stage("collect", name, stages.collect, "traces.jsonl", model=model)
 
     def sft(self, **settings: Any) -> Path:

@@ -7,12 +7,13 @@ fails leaves the others whole and is tried again by the same command.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from litereason import cost, files
-from litereason.arms import ARMS, Arm, chosen
+from litereason.arms import ARMS, Arm, chosen, variant
 from litereason.arms.bench import KINDS, Bench
 from litereason.audit.command import AuditConfig, audit
 from litereason.compare.results import write_comparison
@@ -61,6 +62,12 @@ class CompareConfig:
     changes: dict[str, dict[str, Section]] = dataclasses.field(
         default_factory=dict, metadata={"help": "for one arm alone: ARM.STAGE.OPTION"}
     )
+    variants: dict[str, Section] = dataclasses.field(
+        default_factory=dict,
+        metadata={
+            "help": "an arm under other settings, beside it: NAME.arm ARM, NAME.STAGE.OPTION"
+        },
+    )
 
     def __post_init__(self) -> None:
         if not self.list_arms and bool(self.model) == (self.base is not None):
@@ -76,6 +83,34 @@ class CompareConfig:
                 f"changes of {(wrong or stages)[0]!r}; expected arms ({', '.join(ARMS)}) and under "
                 f"each some of {', '.join(KINDS)}"
             )
+        for name, told in self.variants.items():
+            keys = {"arm", "title", *KINDS}
+            if name in ARMS or told.get("arm") not in ARMS or not told.keys() <= keys:
+                raise ConfigError(
+                    f"variant {name!r} is {told}; expected a name that no arm has, `arm` "
+                    f"({', '.join(ARMS)}), and, if wanted, `title` and some of {', '.join(KINDS)}"
+                )
+            if not re.fullmatch(r"[\w.+-]*\w", name):
+                raise ConfigError(
+                    f"variant {name!r}: expected letters, digits and . + - _ in its name"
+                )
+
+    def known(self) -> dict[str, Arm]:
+        """All arms by name, variants last."""
+        told = self.variants.items()
+        return ARMS | {k: variant(k, ARMS[v["arm"]], v.get("title")) for k, v in told}
+
+    def changes_of(self, arm: str) -> dict[str, Section]:
+        """What an arm alone is told: a variant, all that its arm is told and what it changes."""
+        if arm not in self.variants:
+            return self.changes.get(arm, {})
+        told = self.variants[arm]
+        first = self.changes.get(told["arm"], {})
+        return {
+            kind: first.get(kind, {}) | told.get(kind, {})
+            for kind in KINDS
+            if kind in first or kind in told
+        }
 
     def lessons(self) -> Lessons:
         """What the tiny base model is taught.
@@ -101,7 +136,7 @@ class CompareConfig:
             seed,
             {"task": self.task, "task_options": self.task_options},
             {kind: getattr(self, kind) for kind in KINDS},
-            self.changes.get(arm, {}),
+            self.changes_of(arm),
             dry,
         )
 
@@ -116,7 +151,7 @@ def compare(config: CompareConfig) -> Path | None:
     if config.list_arms:
         list_arms()
         return None
-    arms = chosen(config.arms)
+    arms = chosen(config.arms, config.known())
     lessons = config.lessons()
     for arm in arms:
         arm.run(config.bench(arm.name, config.seeds[0], dry=True))
@@ -156,9 +191,10 @@ def audit_data(config: CompareConfig, run: Path) -> None:
 def list_in(path: Path, arms: Sequence[Arm]) -> None:
     """What each arm is, for the report; arms of earlier calls stay listed."""
     known = files.read_json(path) if path.exists() else {}
-    told = ("title", "trains", "goes_latent", "costs")
+    told = ("title", "trains", "goes_latent", "costs", "variant_of")
     known |= {arm.name: {key: getattr(arm, key) for key in told} for arm in arms}
-    files.write_json(path, {name: known[name] for name in ARMS if name in known})
+    order = [*ARMS, *(name for name in known if name not in ARMS)]
+    files.write_json(path, {name: known[name] for name in order if name in known})
 
 
 def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
@@ -217,7 +253,7 @@ def write_note(
 def run_arm(config: CompareConfig, name: str, seed: int) -> None:
     """One arm under one seed, and a note that it is done."""
     bench = config.bench(name, seed)
-    ARMS[name].run(bench)
+    config.known()[name].run(bench)
     total = sum((cost.read(bench.run / place) for place in bench.used), cost.Cost())
     write_note(config, name, seed, bench.used, status="done", cost=dataclasses.asdict(total))
 

@@ -8,6 +8,7 @@ A family is one question about one metric; Holm's correction is over a family's 
   its own trained pause.
 - *rivals*: is it ahead of the other latent methods? Both against each of them.
 - *reasoning*: does the task need any? RL and both against direct RL.
+- *variants*: does a setting matter? An arm under other settings against the arm.
 
 Ablated arms answer the third question only, so they do not crowd the first two.
 """
@@ -20,13 +21,17 @@ MAIN = ("litereason", "distil")
 RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
 
 
-def pairs(ablations: Mapping[str, str | None]) -> Iterator[tuple[str, str, str, str]]:
+def pairs(
+    ablations: Mapping[str, str | None], variants: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, str, str, str]]:
     """(question, arm, other arm, metric) of every comparison that the arms allow.
 
     Args:
         ablations: what each arm's latents are replaced by, by the arm's name; None for a real arm.
+        variants: the arm of each variant, by the variant's name.
     """
-    whole = [arm for arm, ablation in ablations.items() if ablation is None]
+    variants = variants or {}
+    whole = [a for a, ablation in ablations.items() if ablation is None and a not in variants]
     wanted: list[tuple[str, str, str, Sequence[str]]]
     wanted = [("base", arm, "base", METRICS) for arm in whole if arm != "base"]
     wanted += [("rl", arm, "rl", METRICS) for arm in whole if arm not in ("base", "rl")]
@@ -35,6 +40,7 @@ def pairs(ablations: Mapping[str, str | None]) -> Iterator[tuple[str, str, str, 
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
     wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
     wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", *MAIN)]
+    wanted += [("variants", one, arm, METRICS) for one, arm in variants.items()]
     for question, a, b, metrics in wanted:
         if a in ablations and b in ablations:
             for metric in metrics:

@@ -207,7 +207,8 @@ def _front(results: Results, table: Table) -> dict[str, float]:
 def _pairs(judged: Mapping[str, ArmResults], table: Table) -> list[dict[str, Any]]:
     """Paired differences with intervals, p-values, and p-values corrected within their family."""
     ablations = {name: arm.first.ablation for name, arm in judged.items() if arm.first}
-    wanted = {pair: [(pair[3], pair[1], pair[2])] for pair in pairs(ablations)}
+    variants = {name: of for name, arm in judged.items() if (of := arm.about.get("variant_of"))}
+    wanted = {pair: [(pair[3], pair[1], pair[2])] for pair in pairs(ablations, variants)}
     drawn, p = table.each(wanted, stats.draws), table.each(wanted, stats.sign_flips)
     families: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for pair in wanted:
