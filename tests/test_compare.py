@@ -210,6 +210,25 @@ def test_a_variant_is_its_arm_under_other_settings(tmp_path):
     assert [arm.name for arm in chosen(["quick"], config.known())] == ["rl", "quick"]
 
 
+def test_arms_and_variants_may_follow_but_not_change(tmp_path):
+    told = {"arms": ("direct",), "seeds": (0,)}
+    compare(CompareConfig(**settings(tmp_path, **told)))
+    slow = {"slow": {"arm": "direct", "eval": {"batch_size": 3}}}
+    more = settings(tmp_path, arms=("direct", "slow"), seeds=(0,), variants=slow)
+    compare(CompareConfig(**more))
+    changed = dict(more, variants={"slow": {"arm": "direct", "eval": {"batch_size": 2}}})
+    with pytest.raises(
+        ConfigError, match=r"'slow' is done under seed 0.*'batch_size': 3.*another name"
+    ):
+        compare(CompareConfig(**changed))
+    with pytest.raises(ConfigError, match="'direct' is done under seed 0"):
+        compare(
+            CompareConfig(**settings(tmp_path, **told, changes={"direct": {"eval": {"seed": 1}}}))
+        )
+    with pytest.raises(ConfigError, match="begun with other settings"):
+        compare(CompareConfig(**settings(tmp_path, **told, task_options={"events": 5})))
+
+
 def test_arms_that_are_needed_come_along():
     assert [arm.name for arm in chosen(["litereason-zeros"])] == ["litereason", "litereason-zeros"]
     assert [arm.name for arm in chosen(["all"])] == list(ARMS)

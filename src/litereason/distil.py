@@ -68,7 +68,7 @@ class DistilTrainer(ProjectorTrainer):
         args: ProjectorConfig,
         rows: Sequence[Row],
         pad_token_id: int,
-        weight: float = 1.0,
+        weight: float = 3.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(model, args, rows, pad_token_id, **kwargs)
@@ -99,7 +99,7 @@ class Distil(Thoughts):
         weight: of the latents' squared error beside the cross-entropy.
     """
 
-    weight: float = 1.0
+    weight: float = 3.0
 
     def __post_init__(self) -> None:
         if not self.weight > 0:

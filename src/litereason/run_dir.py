@@ -17,7 +17,8 @@ from litereason.errors import ConfigError
 
 # Where we are (a run that was moved is the same run), and how a stage runs, not what comes out.
 NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
-NOT_COMPARED |= {"arms", "seeds", "list_arms"}  # of a comparison: more of them may follow
+# Of a comparison: more of them may follow; what an arm alone was told, its note keeps.
+NOT_COMPARED |= {"arms", "seeds", "list_arms", "changes", "variants"}
 FILES = "data, task or reward file"
 LOCK = ".lock"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
@@ -40,7 +41,10 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
         was, now = flat(begun), flat(wanted)
-        compared = {*was, *now} - NOT_COMPARED - {*free}
+        left_out = NOT_COMPARED | {*free}
+        compared = [
+            k for k in {*was, *now} if k not in left_out and k.split(".")[0] not in left_out
+        ]
         differ = sorted(k for k in compared if was.get(k) != now.get(k))
         if differ and {p.name for p in directory.iterdir()} - {LOCK} != {path.name}:
             changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)

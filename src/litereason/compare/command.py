@@ -21,7 +21,7 @@ from litereason.console import say
 from litereason.errors import ConfigError
 from litereason.options import option
 from litereason.report import write_report
-from litereason.run_dir import open_stage
+from litereason.run_dir import open_stage, plain
 from litereason.side_by_side import is_failure, side_by_side
 from litereason.stories.base_model import Lessons, train_base
 
@@ -155,6 +155,7 @@ def compare(config: CompareConfig) -> Path | None:
     lessons = config.lessons()
     for arm in arms:
         arm.run(config.bench(arm.name, config.seeds[0], dry=True))
+    check_done(config, arms)
     run = Path(config.run_dir)
     open_stage(run, config)
     audit_data(config, run)
@@ -237,6 +238,21 @@ def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
     return note["status"] == "done" and all(place.is_dir() for place in places)
 
 
+def check_done(config: CompareConfig, arms: Sequence[Arm]) -> None:
+    """Raise `ConfigError` if an arm is done that was told otherwise by `changes` or `variants`."""
+    for seed in config.seeds:
+        for arm in arms:
+            path = note_of(config, arm.name, seed)
+            note = files.read_json(path) if path.exists() else {}
+            was, now = (note.get("told") or {}), plain(config.changes_of(arm.name))
+            if note.get("status") == "done" and was != now:
+                stages = ", ".join(place for place in note["stages"] if place.endswith(arm.name))
+                raise ConfigError(
+                    f"arm {arm.name!r} is done under seed {seed}, but was told {was} and now {now}. "
+                    f"Give it another name (`variants`), or delete {path} and, beside it, {stages}"
+                )
+
+
 def run_collect(config: CompareConfig, seed: int) -> None:
     """The traces that arms of this seed share."""
     config.bench("collect", seed).collect()
@@ -247,6 +263,7 @@ def write_note(
 ) -> None:
     """Say how an arm ended."""
     note = {"arm": arm, "reason": None, "stages": list(stages), "cost": None, **told}
+    note["told"] = plain(config.changes_of(arm))
     files.write_json(note_of(config, arm, seed), note)
 
 
