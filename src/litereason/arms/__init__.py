@@ -7,7 +7,7 @@ from litereason.arms.arm import Arm, variant
 from litereason.arms.base import Base, BaseOffered, Direct
 from litereason.arms.coconut import Coconut
 from litereason.arms.colar import Colar, ColarRl
-from litereason.arms.distil import Distil, DistilOtherRow, DistilPause
+from litereason.arms.distil import Distil, DistilOtherRow, DistilPause, DistilShort
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
 from litereason.arms.training_free import MixtureOfInputs, SoftThinking
@@ -18,7 +18,7 @@ ARMS: dict[str, Arm] = {
     for arm in (
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
-        *(Distil, DistilPause, DistilOtherRow),
+        *(Distil, DistilShort, DistilPause, DistilOtherRow),
         *(MixtureOfInputs, SoftThinking, Coconut, Colar, ColarRl),
     )
 }

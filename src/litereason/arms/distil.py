@@ -7,6 +7,7 @@ from litereason.arms.ablated import Ablated
 from litereason.arms.arm import Arm
 from litereason.arms.bench import Bench
 from litereason.arms.litereason import TAG, LiteReason
+from litereason.arms.rl import PENALTY
 
 # All sentences, or half of them; a latent step for two words of the policy's own.
 THOUGHTS: dict[str, Any] = {"mode": "latent", "train": "all", "loss_after": "prompt"}
@@ -31,6 +32,18 @@ class Distil(Arm):
     def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
         """The policy with latent steps."""
         return bench.sft(model=str(policy), traces=str(traces), method="distil", **THOUGHTS)
+
+
+class DistilShort(Arm):
+    name, title = "distil-lp", "LiteReason, distilled + RL with length penalty"
+    trains = f"{Distil.trains}; then the policy, by GRPO with a penalty on long right answers"
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("distil",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.rl(bench.trained("sft", "distil"), mode="latent", **PENALTY)
+        bench.evaluate(model, self.title, mode="latent")
 
 
 class DistilPause(Distil):

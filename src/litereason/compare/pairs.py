@@ -16,7 +16,13 @@ Ablated arms answer the third question only, so they do not crowd the first two.
 from collections.abc import Iterator, Mapping, Sequence
 
 METRICS = ("accuracy", "total_tokens", "discrete_tokens")
-PAUSE = {"litereason": "pause", "litereason-lp": "pause", "distil": "distil-pause"}  # ours: control
+# Our arms, and the trained pause that each is held against.
+PAUSE = {
+    "litereason": "pause",
+    "litereason-lp": "pause",
+    "distil": "distil-pause",
+    "distil-lp": "distil-pause",
+}
 MAIN = ("litereason", "distil")
 RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
 

@@ -27,6 +27,7 @@ ARM_ORDER = (
     "litereason-noise",
     "litereason-skip",
     "distil",
+    "distil-lp",
     "distil-pause",
     "distil-other-row",
     "sft",
