@@ -254,3 +254,22 @@ def test_the_recipe_is_sound(monkeypatch):
             main(["compare", "--config", recipe, *words])
         assert seen[-1].lessons().styles == styles
         assert seen[-1].eval["limit"] >= 1000 and len(seen[-1].seeds) >= 3
+
+
+def test_the_research_recipe_is_sound(monkeypatch):
+    """Every variant's stages take what it changes; each names a hypothesis of docs/research.md."""
+    seen = []
+    monkeypatch.setattr(module, "open_stage", lambda run, config: seen.append(config) or 1 / 0)
+    home = Path(__file__).parents[1]
+    with pytest.raises(ZeroDivisionError):
+        main(["compare", "--config", str(home / "recipes" / "research.yaml")])
+    config = seen[-1]
+    assert config.eval["split"] == "validation" and len(config.seeds) >= 3
+    plan = (home / "docs" / "research.md").read_text()
+    for name in config.variants:
+        assert f"`{name}`" in plan, name
+        assert name in config.arms
+    told = config.changes_of("words-5")["sft"]
+    assert (
+        told["ratio"] == 0.2 and told["max_steps"] == config.changes["distil"]["sft"]["max_steps"]
+    )
