@@ -1,10 +1,10 @@
-"""Rewrite the figures in docs/results.md from the files of runs; nothing in them is typed by hand.
+"""Rewrite the figures in docs/results.md and research.md from the files of runs; none is typed by hand.
 
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: comparison and arms RUN_DIR, bench RESULTS.jsonl, controls and eval SUMMARY.json,
-plans EVAL_DIR.
+it is if not. Kinds: comparison, hypotheses and arms RUN_DIR, bench RESULTS.jsonl, controls and eval
+SUMMARY.json, plans EVAL_DIR.
 """
 
 import re
@@ -85,6 +85,43 @@ def comparison(run: Path) -> str:
     found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read_run(run)))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
     return f"{table(header, rows)}\n{size}; minutes on one thread, mean of seeds.\n\n{found}\n"
+
+
+def hypotheses(run: Path) -> str:
+    """Every arm of a comparison beside `distil`, with the paired difference in accuracy."""
+    told, main = read_json(run / "comparison.json"), "distil"
+    pairs = {}
+    for pair in told["pairs"]:
+        if pair["metric"] == "accuracy" and main in (pair["a"], pair["b"]):
+            other, sign = (pair["b"], 1) if pair["a"] == main else (pair["a"], -1)
+            pairs[other] = (pair, sign)
+    rows = []
+    for name, arm in told["arms"].items():
+        if (figures := arm["figures"]) is None:
+            rows.append([f"`{name}`", f"failed: {arm['reason']}", *[""] * 5])
+            continue
+        less = ["", ""]
+        if name in pairs:
+            pair, sign = pairs[name]
+            low, high = sorted((-sign * pair["low"], -sign * pair["high"]))
+            mean = {"mean": -sign * pair["difference"], "low": low, "high": high}
+            less = [interval(mean, 100), f"{pair['p_corrected']:.4f}"]
+        each = ", ".join(f"{100 * value:.1f}" for value in figures["accuracy"]["by_seed"])
+        rows.append(
+            [
+                f"`{name}`: {arm['title']}",
+                interval(figures["accuracy"], 100),
+                each,
+                interval(figures["discrete_tokens"]),
+                interval(figures["latent_steps"]),
+                *less,
+            ]
+        )
+    header = [*ARMS[:2], "seeds", *ARMS[2:4], f"minus `{main}`, points", "corrected p"]
+    size = (
+        f"{told['split']} split, {told['items']} items x {told['samples']}, seeds {told['seeds']}"
+    )
+    return f"{table(header, rows)}\n{size}.\n"
 
 
 def bench(path: Path) -> str:
@@ -202,6 +239,7 @@ def arms(run: Path) -> str:
 KINDS: dict[str, Callable[[Path], str]] = {
     "arms": arms,
     "comparison": comparison,
+    "hypotheses": hypotheses,
     "bench": bench,
     "controls": controls,
     "eval": evaluation,
@@ -210,12 +248,11 @@ KINDS: dict[str, Callable[[Path], str]] = {
 
 
 # What a directory must hold for a block of its kind.
-READY = {"arms": "comparison.json", "comparison": "comparison.json", "plans": "summary.json"}
+READY = dict.fromkeys(("arms", "comparison", "hypotheses"), "comparison.json")
+READY["plans"] = "summary.json"
 
 
 def main() -> None:
-    target = ROOT / "docs" / "results.md"
-
     def made(match: re.Match[str]) -> str:
         begin, kind, path, end = match.groups()
         ready = ROOT / path / READY.get(kind, "")
@@ -224,7 +261,9 @@ def main() -> None:
             return match[0]
         return f"{begin}\n{KINDS[kind](ROOT / path)}\n{end}"
 
-    write_text(target, BLOCK.sub(made, target.read_text(encoding="utf-8")))
+    for name in ("results.md", "research.md"):
+        target = ROOT / "docs" / name
+        write_text(target, BLOCK.sub(made, target.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
