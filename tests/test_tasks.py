@@ -186,6 +186,25 @@ def test_a_function_that_does_not_take_a_field_is_named(tmp_path):
         scores(task, task.examples("test"), ["x"])
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise RuntimeError('kaboom')", "raised RuntimeError on a batch .*kaboom"),
+        ("return [1.0]", "are 1 for 2 completions"),
+        ("return ['yes', 'no']", "is 'yes' for example '1'; expected a number"),
+        ("return 'ab'", "is 'a' for example '1'; expected a number"),
+        ("return None", "the rewards of task 'jsonl' are None; expected a list, one a completion"),
+        ("return 1.0", "the rewards of task 'jsonl' are 1.0; expected a list, one a completion"),
+    ],
+)
+def test_a_function_that_returns_no_rewards_is_named(tmp_path, body, message):
+    (tmp_path / "reward.py").write_text(f"def f(completions, **columns):\n    {body}\n")
+    data = str(files.write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a"}, {"prompt": "b"}]))
+    task = get_task("jsonl", {"data": data, "reward": f"{tmp_path}/reward.py:f"})
+    with pytest.raises(RewardError, match=message):
+        scores(task, task.examples("test"), ["x", "y"])
+
+
 def test_without_a_function_the_last_box_must_hold_the_answer(tmp_path):
     rows = [{"prompt": "Capital of France?", "answer": "Paris"}]
     task = JsonlTask(rows_file(tmp_path / "x.jsonl", rows))
@@ -283,7 +302,7 @@ class Typed(StoriesTask):
 
 class Odd(StoriesTask):
     name = "odd"
-    def __init__(self, n: int = 1, elsewhere: OnlyForTypeCheckers = None):
+    def __init__(self, n: int = 1, elsewhere: OnlyForTypeCheckers = None, *args, **options):
         self.given = [n, elsewhere]
 """
 
@@ -292,7 +311,7 @@ def test_options_of_a_task_are_what_its_constructor_says(tmp_path, capsys):
     """Plain types are checked and made before anything runs, others are the task's own business."""
     (tmp_path / "typed.py").write_text(TYPED)
 
-    def given(name: str = "Typed", **options) -> list:
+    def given(name: str = "Typed", /, **options) -> list:
         return get_task(f"{tmp_path}/typed.py:{name}", options).given  # pyright: ignore[reportAttributeAccessIssue]
 
     assert given() == [1, 0.5, "a", False, None, 3, [], None]

@@ -31,8 +31,8 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
     """The task called `name`, made with `options`.
 
     Raises:
-        ConfigError: no such task or file, an option that it does not take, or one of another type than its
-            constructor says.
+        ConfigError: no such task or file, an option that it does not take or that is missing, or one of
+            another type than its constructor says.
     """
     if name in TASKS:
         chosen: Any = TASKS[name]
@@ -46,9 +46,15 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
         raise ConfigError(
             f"unknown task {name!r}; expected one of {sorted(TASKS)} or path/to/file.py:Class.{hint}"
         )
-    accepted = list(inspect.signature(chosen).parameters)
+    accepted = inspect.signature(chosen).parameters
     if unknown := sorted(set(options or {}) - set(accepted)):
-        raise ConfigError(f"task {name!r} takes the options {accepted}, not {unknown}")
+        raise ConfigError(f"task {name!r} takes the options {list(accepted)}, not {unknown}")
+    single = [one for one in accepted.values() if "VAR" not in one.kind.name]
+    needed = [one.name for one in single if one.default is one.empty]
+    if missing := [one for one in needed if one not in (options or {})]:
+        raise ConfigError(
+            f"task {name!r} needs {' and '.join(f'--task_options.{one}' for one in missing)}"
+        )
     given = _typed(chosen, options or {})
     try:
         return chosen(**given)
