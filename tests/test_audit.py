@@ -1,5 +1,6 @@
 """The audit: planted cues are named, clean data passes, chance is what it says; duplicates, bad input."""
 
+import dataclasses
 import json
 import random
 import re
@@ -204,7 +205,7 @@ def test_duplicates_across_splits_and_labels_are_counted(tmp_path, capsys):
     train = [{"t": story, "y": True}, {"t": variant, "y": False}, {"t": other, "y": True}]
     test = [{"t": variant, "y": True}, {"t": prose(chance), "y": False}, {"t": " ", "y": False}]
     words = [write(tmp_path / "train.jsonl", train), write(tmp_path / "test.jsonl", test)]
-    assert run("audit", *words, "--text", "t", "--label", "y", "--max_words", 100, "--json") == 0
+    assert run("audit", *words, "--text", "t", "--label", "y", "--max_words", 100, "--json") == 3
     result = json.loads(capsys.readouterr().out)
     found = result["duplicates"]
     assert (found["families"], found["items"], found["identical"]) == (1, 3, 1)
@@ -214,13 +215,18 @@ def test_duplicates_across_splits_and_labels_are_counted(tmp_path, capsys):
     assert result["lengths"]["empty"] == {"count": 1, "items": ["test.jsonl:3 (0 words)"]}
     assert result["lengths"]["over_max_words"]["count"] == 4
     assert result["labels"] == {"True": 3, "False": 3}
-    assert result["verdict"].endswith("nothing can be concluded from fewer than 20")
+    assert result["verdict"].endswith("4 independent groups of the 6 items: " + FEW)
+
+
+FEW = "nothing can be concluded from fewer than 20"
 
 
 def test_what_cannot_be_searched_says_so():
     assert "one label only" in examine(items(40, labels=("Yes",)))["verdict"]
     numbers = [str(i) for i in range(40)]
     assert "40 different labels" in examine(items(40, labels=numbers))["verdict"]
+    pair = examine([dataclasses.replace(one, group=str(i // 4)) for i, one in enumerate(items(40))])
+    assert pair["verdict"].endswith("10 independent groups of the 40 items: " + FEW)
     three = examine(items(90, lambda text, label: text + label, labels=("a", "b", "c")))
     assert three["leak"] and three["search"]["leaks"][0]["accuracy"] == pytest.approx(2 / 3)
 
@@ -291,9 +297,9 @@ def test_a_stage_warns_until_its_examples_are_audited(tmp_path, capsys):
 
 def test_only_splits_that_were_read_are_listed(tmp_path, capsys):
     options = ["--task", "stories", "--limit", 9, "--run_dir", tmp_path]
-    assert run("audit", *options, "--split", "test") == 0
+    assert run("audit", *options, "--split", "test") == 3
     assert "9 items (test 9);" in capsys.readouterr().out
-    assert run("audit", *options, "--split", "test,train") == 0
+    assert run("audit", *options, "--split", "test,train") == 3
     assert "18 items (test 9, train 9);" in capsys.readouterr().out
 
 
@@ -321,11 +327,58 @@ def test_a_stage_warns_of_a_file_that_serves_every_split(tmp_path, capsys):
         assert "neveraudited" in unique and "serveseverysplit" not in unique
 
 
-def test_an_audit_of_too_few_items_is_none(tmp_path):
-    options = ["--task", "stories", "--task_options.size", 10, "--split", "test"]
-    assert run("audit", *options, "--run_dir", tmp_path) == 0
-    text, again = warning(tmp_path, get_task("stories", {"size": 10}).examples("test"))
-    assert "concluded nothing" in text and again
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([{"prompt": f"{i}?", "answer": i % 2} for i in range(10)], "10 independent items"),
+        ([{"prompt": f"{i}?", "answer": 1} for i in range(30)], "one label only"),
+        ([{"prompt": f"{i}?", "answer": i} for i in range(30)], "30 different labels"),
+    ],
+)
+def test_what_concluded_nothing_is_no_pass_and_is_not_asked_for_again(tmp_path, capsys, rows, why):
+    """Its exit status is neither that of clean data nor of a leak, and a stage says that it was none."""
+    settings = EvalConfig(
+        model="any",
+        task="jsonl",
+        task_options={"data": str(write(tmp_path / "test.jsonl", rows))},
+        run_dir=str(tmp_path),
+    )
+    words = ["--task", "jsonl", "--task_options.data", tmp_path / "test.jsonl", "--split", "test"]
+    assert run("audit", *words, "--run_dir", tmp_path) == 3
+    assert "--group" not in capsys.readouterr().out, "that would not help"
+    settings.warn_of(*settings.read())
+    told = " ".join(capsys.readouterr().err.split())
+    assert "concluded nothing" in told and why in told and "Run:" not in told
+
+
+def test_templated_items_are_independent_if_one_says_so(tmp_path, capsys):
+    """Questions that differ in a number are near-duplicates: the verdict names the way out, which works."""
+    rows = [
+        {"id": i, "half": i % 25, "answer": ["even", "odd"][i % 2], "prompt": template.format(i)}
+        for i, template in enumerate(["Is it an even number or an odd number: {}"] * 50)
+    ]
+    path = write(tmp_path / "test.jsonl", rows)
+    task = ["--task", "jsonl", "--task_options.data", path, "--split", "test"]
+    task += ["--run_dir", tmp_path]
+    assert run("audit", *task) == 3
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 independent group of the 50 items" in out and "audit again with --group FIELD" in out
+    examples = get_task("jsonl", {"data": str(path)}).examples("test")
+    assert "--group FIELD" in str(warning(tmp_path, examples))
+    assert run("audit", *task, "--group", "id") != 3
+    found = files.read_json(tmp_path / "audit" / "test" / "audit.json")
+    assert found["groups"] == 50 and "concluded nothing" not in str(warning(tmp_path, examples))
+    assert run("audit", path, "--text", "prompt", "--label", "answer", "--group", "prompt") != 3
+    assert run("audit", *task, "--group", "half", "--name", "half") != 3
+    assert files.read_json(tmp_path / "audit" / "half" / "audit.json")["groups"] == 25
+    capsys.readouterr()
+    assert run("audit", *task, "--group", "other") == 2
+    assert "has the fields ['answer', 'half', 'id']" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_directory_is_no_file(tmp_path, capsys):
+    assert run("audit", tmp_path, "--text", "t", "--label", "y") == 2
+    assert "isadirectory;expectedaJSONLinesfile" in "".join(capsys.readouterr().err.split())
 
 
 def test_a_recipe_s_data_are_what_is_audited(tmp_path, capsys):

@@ -317,6 +317,27 @@ def test_broken_encodings_are_errors():
         decode(("Le père français fête, " * 40).encode("mac_roman"), "a.txt")
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b" \n", r"n\.txt is empty"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"\0\1" * 900, r"n\.txt is a PDF; convert it to text"),
+        (b"\0" * 5000, r"n\.txt holds 5000 NUL bytes: it is damaged"),
+        (b"It was late. " * 200 + b"\0" * 700, r"n\.txt holds 700 NUL bytes: it is damaged"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 9,
+            "NUL bytes: it is damaged, or no text",
+        ),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, data, message):
+    path = tmp_path / "n.txt"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        read_file(path)
+    assert "iconv" not in str(caught.value)
+
+
 def test_other_scripts_are_told_by_their_letters():
     text = "Привет, как дела? Это роман о войне и мире. Он вышел из дому. " * 40
     assert decode(text.encode("cp1251"), "a.txt") == (text, "cp1251")
@@ -456,6 +477,9 @@ def test_jsonl_rows_are_checked(tmp_path):
 
     rows({"text": "a", "book": "B"}, {"text": 5})
     with pytest.raises(DataError, match=r"row 2: 'text' is 5"):
+        read_file(path)
+    rows({"text": "a"}, {"content": "b", "book": "B"})
+    with pytest.raises(DataError, match=r"row 2: no field 'text'; the fields are \['book', 'cont"):
         read_file(path)
     rows({"text": "a", "chapter_no": "1"})
     with pytest.raises(DataError, match="whole number"):

@@ -148,6 +148,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.asked, self.headers, self.lock = [], [], [], threading.Lock()
         self.answered: list[str] = []
+        self.bodies: list[dict] = []
         self.healthy = 10**9  # so many answers, then only 500
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
@@ -164,6 +165,7 @@ class Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][0]["content"]
         with self.server.lock:
             self.server.asked.append(prompt)
+            self.server.bodies.append(body)
             self.server.headers.append(dict(self.headers))
             step = self.server.script.pop(0) if self.server.script else "good"
             if step == "good" and len(self.server.answered) >= self.server.healthy:
@@ -180,6 +182,10 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         elif step == "gzip":
             self._send(200, b"no gzip", {"Content-Encoding": "gzip"})
+        elif step == "400":
+            why = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            error = {"error": {"type": "x" * 300, "message": why}}
+            self._send(400, json.dumps(error).encode(), {})
         elif step.isdigit():
             self._send(int(step), b"busy", {"Retry-After": "0"} if step == "429" else {})
         else:
@@ -237,6 +243,49 @@ def test_a_refusal_stops_at_once_and_the_key_is_sent_but_not_kept(server, monkey
     assert len(server.asked) == 1
     assert server.headers[0]["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in str(writer.identity) + str(caught.value)
+
+
+def test_a_request_that_a_model_does_not_take_can_be_changed(server):
+    """The endpoint's own words are shown, and what was sent; its fields are set, added or left out."""
+    request = [Request("a", "mark1", 9)]
+    server.script = ["400"]
+    with pytest.raises(ConfigError) as caught:
+        list(writer_of(server).write(request))
+    told = str(caught.value)
+    assert "status 400 (Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'" in told
+    assert "sent messages, max_tokens, model, temperature; --endpoint_options" in told
+    options = {"max_tokens": None, "max_completion_tokens": 4096, "temperature": 1, "top_p": 0.5}
+    writer = writer_of(server, options=options)
+    assert len(dict(writer.write(request))) == 1
+    usual, changed = server.bodies
+    assert usual["temperature"] == 0.3 and usual["max_tokens"] > 2048
+    assert changed == {
+        "model": "m", "messages": usual["messages"],
+        "max_completion_tokens": 4096, "temperature": 1, "top_p": 0.5,
+    }  # fmt: skip
+    assert writer.identity != writer_of(server).identity, "another request has another answer"
+
+
+def test_an_endpoint_that_moved_is_the_same_and_another_request_is_not(server, book, tmp_path):
+    words = ["books", str(book), "--endpoint_model", "m", "--run_dir", str(tmp_path / "run")]
+    server.healthy = 12
+    directory = tmp_path / "run" / "books" / "novels"
+    at = ["--endpoint", server.url, "--batch_size", "1"]
+    server.script = ["good"] * 12 + ["401"]
+    assert main([*words, *at]) == 2
+    begun = directory / "config.yaml"  # by a version without these options: that is no difference
+    assert "  endpoint_options: {}\n" in begun.read_text()
+    begun.write_text(begun.read_text().replace("  endpoint_options: {}\n", ""))
+    with Server() as moved:
+        assert main([*words, "--endpoint", moved.url]) == 0
+        assert (directory / "pairs.jsonl").exists()
+        assert server.answered and not {*server.answered} & {*moved.answered}
+        before = len(moved.answered)
+        again = [*words, "--name", "other", "--limit", "1", "--endpoint", moved.url]
+        assert main([*again, "--endpoint_options.max_tokens", "null"]) == 0
+        assert len(moved.answered) > before and "max_tokens" not in moved.bodies[-1]
+        assert main([*again, "--endpoint_options.max_tokens", "7"]) == 2, "begun with another"
+        moved.shutdown()
 
 
 def test_an_endpoint_that_never_answers_is_an_error_that_says_so(server):
@@ -325,6 +374,11 @@ def test_a_local_model_writes(book, tmp_path, tiny_base):
         (["--endpoint", "localhost:8000", "--endpoint_model", "m"], "expected a URL"),
         (["--words.sumary", "9"], "--words.sumary is unknown"),
         (["--words.summary", "few"], "whole numbers"),
+        (["--endpoint_options.top_p", "1"], "--endpoint_options go with --endpoint"),
+        (
+            ["--endpoint", "http://x", "--endpoint_model", "m", "--endpoint_options.model", "n"],
+            "--endpoint_options cannot change model",
+        ),
         (["--limit", "0"], "--limit is 0"),
         (["--split", "dev"], "--split is 'dev'"),
         (["--split.other", "val"], "no such novel"),

@@ -239,7 +239,7 @@ def test_data_and_options_that_cannot_work(make, tmp_path):
         make(score="best")
     with pytest.raises(ConfigError, match="score_tokens is 0"):
         make(score_tokens=0)
-    with pytest.raises(ConfigError, match="data"):
+    with pytest.raises(ConfigError, match=r"'next_chapter' needs --task_options\.data$"):
         get_task("next_chapter")
     assert len(make(data=str(tmp_path / "data")).examples("test", 2)) == 2  # the directory
 

@@ -240,10 +240,21 @@ def test_gold_sentences_that_are_none_are_named(tmp_path):
         flawed(tmp_path, ROW | GOLD | {"cont_error_lines": [3]}, CLEAR).examples("test")
 
 
-@pytest.mark.parametrize("answer", [2, 0.5, None, [], "Maybe", float("nan")])
-def test_a_label_of_another_kind_is_named(tmp_path, answer):
-    with pytest.raises(DataError, match=r"line 1: 'answer' is .*; expected Yes or No"):
-        flawed(tmp_path, ROW | {"cont_error": answer}, CLEAR).examples("test")
+@pytest.mark.parametrize("answer", [2, 0.5, [], "Maybe", float("nan")])
+@pytest.mark.parametrize("field", ["answer", "cont_error"])
+def test_a_label_of_another_kind_is_named(tmp_path, field, answer):
+    with pytest.raises(DataError, match=rf"line 1: '{field}' is .*; expected Yes or No, or 1 or 0"):
+        flawed(tmp_path, ROW | {field: answer}, CLEAR).examples("test")
+
+
+def test_a_row_without_a_label_says_what_it_has(tmp_path):
+    row = {"story": STORY, "label": "Yes", "cont_error": None}
+    with pytest.raises(DataError) as caught:
+        flawed(tmp_path, row).examples("test")
+    assert "line 1: neither 'answer' (Yes or No) nor 'cont_error' (1 or 0) is given" in str(
+        caught.value
+    )
+    assert "the fields are ['cont_error', 'label', 'story']" in str(caught.value)
 
 
 def test_generated_stories_judge_numbers_and_sentences():

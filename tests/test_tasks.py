@@ -186,6 +186,25 @@ def test_a_function_that_does_not_take_a_field_is_named(tmp_path):
         scores(task, task.examples("test"), ["x"])
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise RuntimeError('kaboom')", "raised RuntimeError on a batch .*kaboom"),
+        ("return [1.0]", "are 1 for 2 completions"),
+        ("return ['yes', 'no']", "is 'yes' for example '1'; expected a number"),
+        ("return 'ab'", "is 'a' for example '1'; expected a number"),
+        ("return None", "the rewards of task 'jsonl' are None; expected a list, one a completion"),
+        ("return 1.0", "the rewards of task 'jsonl' are 1.0; expected a list, one a completion"),
+    ],
+)
+def test_a_function_that_returns_no_rewards_is_named(tmp_path, body, message):
+    (tmp_path / "reward.py").write_text(f"def f(completions, **columns):\n    {body}\n")
+    data = str(files.write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a"}, {"prompt": "b"}]))
+    task = get_task("jsonl", {"data": data, "reward": f"{tmp_path}/reward.py:f"})
+    with pytest.raises(RewardError, match=message):
+        scores(task, task.examples("test"), ["x", "y"])
+
+
 def test_without_a_function_the_last_box_must_hold_the_answer(tmp_path):
     rows = [{"prompt": "Capital of France?", "answer": "Paris"}]
     task = JsonlTask(rows_file(tmp_path / "x.jsonl", rows))
@@ -267,6 +286,52 @@ def test_any_groups_stay_together(groups, shares):
     largest = max(groups.count(group) for group in groups)
     for split, share in enumerate(shares):
         assert homes.count(split) < len(groups) * share / sum(shares) + largest
+
+
+TYPED = """
+from __future__ import annotations
+from typing import Optional
+from litereason.tasks.stories import StoriesTask
+
+class Typed(StoriesTask):
+    name = "typed"
+    def __init__(self, n: int = 1, share: float = 0.5, word: str = "a", quick: bool = False,
+                 most: Optional[int] = None, least: int | None = 3, names: list[str] = [], any=None):
+        super().__init__()
+        self.given = [n, share, word, quick, most, least, names, any]
+
+class Odd(StoriesTask):
+    name = "odd"
+    def __init__(self, n: int = 1, elsewhere: OnlyForTypeCheckers = None, *args, **options):
+        self.given = [n, elsewhere]
+"""
+
+
+def test_options_of_a_task_are_what_its_constructor_says(tmp_path, capsys):
+    """Plain types are checked and made before anything runs, others are the task's own business."""
+    (tmp_path / "typed.py").write_text(TYPED)
+
+    def given(name: str = "Typed", /, **options) -> list:
+        return get_task(f"{tmp_path}/typed.py:{name}", options).given  # pyright: ignore[reportAttributeAccessIssue]
+
+    assert given() == [1, 0.5, "a", False, None, 3, [], None]
+    assert given(n=4, share=2, word=7, quick=True, most=None, least=None, names="x", any="y") == [
+        *(4, 2.0, "7", True, None, None, "x", "y")
+    ]
+    assert given("Odd", n="x", elsewhere=1) == ["x", 1]
+    for option, value, expected in (
+        *(("n", "abc", "int"), ("n", 1.5, "int"), ("n", None, "int"), ("n", True, "int")),
+        *(("share", "abc", "float"), ("word", ["a"], "str"), ("quick", 1, "bool")),
+        *(("most", "abc", "int or NoneType"), ("least", "abc", "int or NoneType")),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            given(**{option: value})
+        assert str(caught.value) == f"--task_options.{option} is {value!r}; expected {expected}"
+    place = Path(__file__).parents[1] / "examples" / "my_task.py:CalendarTask"
+    words = ["audit", "--task", str(place), "--task_options.furthest", "abc"]
+    assert main(words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert told == "error: --task_options.furthest is 'abc'; expected int"
 
 
 def test_the_example_task_runs_through_every_stage(tiny_base, tmp_path, monkeypatch):

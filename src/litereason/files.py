@@ -70,7 +70,8 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Read JSON lines.
 
     Raises:
-        DataError: no such file, an empty one, or a line that is no JSON object (with its number).
+        DataError: no such file, a directory, an empty file, or a line that is no JSON object (with its
+            number).
     """
     return [row for _, row in numbered_jsonl(path)]
 
@@ -82,6 +83,8 @@ def numbered_jsonl(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
         DataError: as `read_jsonl`.
     """
     source = Path(path)
+    if source.is_dir():
+        raise DataError(f"{source} is a directory; expected a JSON Lines file")
     if not source.is_file():
         raise DataError(f"no such file: {source}")
     rows = []

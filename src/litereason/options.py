@@ -144,7 +144,15 @@ def coerce(stage: type, name: str, value: Any) -> Any:
     Raises:
         ConfigError: it cannot be.
     """
-    kind = typing.get_type_hints(stage)[name]
+    return fitted(typing.get_type_hints(stage)[name], name, value)
+
+
+def fitted(kind: Any, name: str, value: Any) -> Any:
+    """`value` as the type `kind`; `name` is the option's.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
     union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
     options = [typing.get_origin(o) or o for o in (typing.get_args(kind) if union else (kind,))]
     if isinstance(value, dict):

@@ -92,7 +92,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in settings.items():
         name = prefix + key
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             found |= flat(value, "" if name == "trainer" else f"{name}.")
         else:
             found[name] = value

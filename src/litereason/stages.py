@@ -113,7 +113,8 @@ class StageConfig(ModelOnTask):
     def warn_of(self, task: Task, examples: Sequence[Example]) -> None:
         """Say in a line each what may spoil a judgement on these examples.
 
-        One file serves every split; no audit in the run directory saw them, or one found a leak.
+        One file serves every split; no audit in the run directory saw them, or one found a leak or
+        concluded nothing.
         """
         file = task.one_file()
         if file and file.stem != self.split:

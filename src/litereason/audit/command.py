@@ -16,19 +16,23 @@ from litereason.console import progress, say
 from litereason.errors import ConfigError
 from litereason.options import command, option
 
+NOT_CONCLUDED = 3  # exit status: 2 is that of bad input
+
 
 @dataclasses.dataclass(kw_only=True)
 class AuditConfig:
     """Look for label leaks and near-duplicates in FILE.jsonl ... or in a task's examples.
 
-    The exit status is 1 if a leak is found.
+    The exit status is 0 if none is found, 1 if one is, 2 on bad input, and 3 if nothing can be concluded.
     """
 
     files: tuple[str, ...] = option((), "JSON Lines files; also as the first words of the command")
     text: str | None = option(None, "with files: the field that holds the text")
     label: str | None = option(None, "with files: the field that holds the label")
     group: str | None = option(
-        None, "a field whose items are not independent; default: near-duplicate families"
+        None,
+        "items with the same value in this field are not independent; default: near-duplicate "
+        "families; with --task also id: all are",
     )
     split: str | None = option(
         None, "with files: the field that names the split (default: by file); with --task: a,b"
@@ -74,7 +78,7 @@ class AuditConfig:
 
 
 def audit(config: AuditConfig) -> int:
-    """Audit and tell; returns the exit status: 1 if there is a leak."""
+    """Audit and tell; returns the exit status: 1 if there is a leak, 3 if none could be looked for."""
     items = config.items()
     with progress() as bar:
         task = bar.add_task("audit", total=len(STEPS), note="")
@@ -91,7 +95,7 @@ def audit(config: AuditConfig) -> int:
         show(result, Console(highlight=False))
     if directory := config.directory():
         say(f"audit: {save(directory, result, items)}")
-    return int(result["leak"])
+    return NOT_CONCLUDED if result["search"] is None else int(result["leak"])
 
 
 def show(result: dict[str, Any], out: Console) -> None:

@@ -22,6 +22,10 @@ LEAST = 20  # groups; from fewer nothing can be concluded
 LABELS = 20  # more of them are no classes
 SHOWN = 10  # leaks, families, items
 ALIKE = 0.95  # share of items on which two rules agree that are shown as one
+ALIKE_ITEMS = (
+    "near-duplicates are one group here. If items that look alike are independent (questions from a "
+    "template), audit again with --group FIELD, a field that tells them apart (of a task also id)"
+)
 STEPS = ("words", "near-duplicates", "rules", "shuffled labels", "probes")
 
 
@@ -61,7 +65,9 @@ def examine(
         "duplicates": duplicates(items, families),
         "lengths": lengths(items, np.array([len(row) for row in words.rows]), max_words),
     }
-    reason = unsearchable(result["groups"], len(labels))
+    reason = unsearchable(len(items), result["groups"], len(labels))
+    if reason and not given and unsearchable(len(items), len(items), len(labels)) is None:
+        reason += f"; {ALIKE_ITEMS}"
     search = None
     if not reason:
         step("rules")
@@ -83,12 +89,13 @@ def _numbers(names: Sequence[Any]) -> np.ndarray:
     return np.unique(np.array([str(name) for name in names]), return_inverse=True)[1]
 
 
-def unsearchable(groups: int, labels: int) -> str | None:
+def unsearchable(items: int, groups: int, labels: int) -> str | None:
     """Why no leak can be looked for, if so."""
     if labels == 1:
         return "one label only: there is nothing to tell apart"
     if groups < LEAST:
-        return f"{groups} independent items: nothing can be concluded from fewer than {LEAST}"
+        of = f"group{'s' * (groups > 1)} of the {items} items" if groups < items else "items"
+        return f"{groups} independent {of}: nothing can be concluded from fewer than {LEAST}"
     if labels > (most := min(LABELS, groups // 4)):
         return f"{labels} different labels: leaks are looked for with {most} at most here"
     return None

@@ -104,19 +104,19 @@ def from_task(
     """A task's examples as items: the text, with the right answer as its label.
 
     Raises:
-        ConfigError: no such task, or a `group` that is no field of its examples.
+        ConfigError: no such task, or a `group` that is neither `id` nor a field of its examples.
         DataError: a split cannot be read.
     """
     task = get_task(name, options)
     found = []
     for split in splits:
         for example in preflight(task, split, limit, "plain"):
-            if group and group not in example.fields:
+            fields = {**example.fields, "id": f"{split}:{example.id}"}
+            if group and group not in fields:
                 raise ConfigError(
-                    f"--group is {group!r}, but example {example.id!r} has the fields "
-                    f"{sorted(example.fields)}"
+                    f"--group is {group!r}, but example {example.id!r} has the fields {sorted(fields)}"
                 )
-            member = str(example.fields[group]) if group else None
+            member = str(fields[group]) if group else None
             found.append(Item(f"{split}:{example.id}", example.text, example.answer, split, member))
     return found
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from litereason import files
-from litereason.audit.examine import LEAST
 from litereason.audit.items import Item, digests
 from litereason.tasks.base import Example
 
@@ -21,19 +20,24 @@ def save(directory: Path, result: dict[str, Any], items: Sequence[Item]) -> Path
 def warning(run_dir: Path, examples: Sequence[Example]) -> tuple[str, bool] | None:
     """What to warn of before these examples are judged, and whether an audit is to be made.
 
-    That they were never audited in this run directory, or the comparison that it is a seed of, with too few
-    others to conclude anything, or that their audit found a leak.
+    That they were never audited in this run directory, or the comparison that it is a seed of, or that
+    their audit found a leak or concluded nothing. One that concluded nothing would do so again: its verdict
+    says what else can be done.
     """
     wanted = set(digests(examples))
-    seen, told = False, "this data was never audited for label leaks and near-duplicates"
+    seen = False
+    told = "this data was never audited for label leaks and near-duplicates", True
     homes = (run_dir, run_dir.parent)
     for path in (p for home in homes for p in sorted(home.glob("audit/[!.]*/audit.json"))):
         if wanted <= set((path.parent / "items.txt").read_text("utf-8").split()):
             found = files.read_json(path)
             if found["leak"]:
                 return f"the audit of this data found a leak ({path}): {found['verdict']}", False
-            if found["search"] is None and found["groups"] < LEAST:
-                told = f"the audit of this data concluded nothing ({path}): {found['verdict']}"
+            if found["search"] is None:
+                told = (
+                    f"the audit of this data concluded nothing ({path}): {found['verdict']}",
+                    False,
+                )
             else:
                 seen = True
-    return None if seen else (told, True)
+    return None if seen else told

@@ -28,7 +28,8 @@ from litereason.options import option
 from litereason.run_dir import only_run, open_stage
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}  # shares of the books
-HOW = ("batch_size", "timeout", "key_variable")  # how it runs: answers are kept whatever these are
+# Where and how it runs: answers are kept whatever these are.
+HOW = ("endpoint", "batch_size", "timeout", "key_variable")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -44,6 +45,12 @@ class BooksConfig:
         None, "or: an OpenAI-compatible URL, e.g. http://localhost:8000/v1"
     )
     endpoint_model: str | None = option(None, "the model's name there")
+    endpoint_options: dict[str, Any] = dataclasses.field(
+        default_factory=dict,
+        metadata={
+            "help": "more fields of its requests, as --endpoint_options.NAME VALUE; null leaves one out"
+        },
+    )
     key_variable: str = option("OPENAI_API_KEY", "the environment variable with its key, if any")
     run_dir: str = option("runs/default", "where everything of this run goes")
     name: str = option("novels", "outputs go to RUN_DIR/books/NAME")
@@ -74,6 +81,10 @@ class BooksConfig:
             raise ConfigError("give either --writer or --endpoint")
         if bool(self.endpoint) != bool(self.endpoint_model):
             raise ConfigError("--endpoint and --endpoint_model go together")
+        if self.endpoint_options and not self.endpoint:
+            raise ConfigError("--endpoint_options go with --endpoint")
+        if own := {"model", "messages"} & {*self.endpoint_options}:
+            raise ConfigError(f"--endpoint_options cannot change {' and '.join(sorted(own))}")
         for name in ("limit", "context", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -242,6 +253,7 @@ def written_by(
             config.batch_size,
             config.context,
             config.timeout,
+            config.endpoint_options,
         )
     else:
         from transformers.utils import logging

@@ -17,6 +17,7 @@ from litereason.errors import ConfigError, EndpointError
 from litereason.extras import need
 
 PASSING = frozenset((408, 409, 425, 429))  # and all of 5xx: another try may work
+UNFIT = frozenset((400, 422))  # the request is not what this model takes
 LONGEST_WAIT = 600.0  # seconds, whatever the endpoint asks for
 THOUGHTS = 2048  # tokens on top, for models that think before they write
 
@@ -41,6 +42,7 @@ class EndpointWriter:
         batch_size: int = 8,
         context: int | None = None,
         timeout: float = 120.0,
+        options: dict[str, Any] | None = None,
         first_wait: float = 1.0,
     ) -> None:
         """Prepare; nothing is sent.
@@ -52,6 +54,8 @@ class EndpointWriter:
             batch_size: requests at the same time.
             context: tokens of prompt and answer together; default 8192.
             timeout: seconds without an answer.
+            options: more fields of each request, or others in place of those that are sent; None leaves
+                one out.
             first_wait: seconds before the second try; each later wait is twice as long.
 
         Raises:
@@ -64,15 +68,11 @@ class EndpointWriter:
             raise ConfigError(
                 f"--endpoint is {url!r}; expected a URL such as http://localhost:8000/v1"
             )
-        self.model, self.key_variable = model, key_variable
-        self.temperature, self.batch_size = temperature, batch_size
+        self.key_variable, self.batch_size = key_variable, batch_size
         self.context, self.timeout, self.first_wait = context or 8192, timeout, first_wait
         self.retries = 0
-        self.identity: dict[str, Any] = {
-            "endpoint": self.url,
-            "model": model,
-            "temperature": temperature,
-        }
+        # Not the URL: the same model behind another port gives the same answers.
+        self.identity = {"model": model, "temperature": temperature, **(options or {})}
         self._stopped = threading.Event()
 
     def count(self, text: str) -> int:
@@ -155,14 +155,14 @@ class EndpointWriter:
             PassingError: another try may work.
             ConfigError: none will.
         """
-        body = {
-            "model": self.model,
+        body: dict[str, Any] = {
             "messages": [{"role": "user", "content": request.prompt}],
-            "temperature": self.temperature,
             "max_tokens": most_tokens(request.words) + THOUGHTS,
+            **self.identity,
         }
+        sent = {name: value for name, value in body.items() if value is not None}
         try:
-            answer = client.post(self.url, json=body)
+            answer = client.post(self.url, json=sent)
         except self.httpx.RequestError as error:
             what = str(error) or type(error).__name__
             if isinstance(error, self.httpx.TimeoutException):
@@ -175,9 +175,14 @@ class EndpointWriter:
             after = _seconds(answer.headers.get("Retry-After"))
             raise PassingError(f"status {answer.status_code} ({said})", after)
         if answer.status_code != 200:
+            advice = f"Check --endpoint, --endpoint_model and the key in ${self.key_variable}"
+            if answer.status_code in UNFIT:
+                advice = (
+                    f"It was sent {', '.join(sent)}; --endpoint_options.NAME VALUE changes a field or adds "
+                    "one, and null leaves one out"
+                )
             raise ConfigError(
-                f"{self.url} refuses: status {answer.status_code} ({said}). Check --endpoint, "
-                f"--endpoint_model and the key in ${self.key_variable}"
+                f"{self.url} refuses: status {answer.status_code} ({_reason(answer)}). {advice}"
             )
         try:
             choice = answer.json()["choices"][0]
@@ -188,6 +193,15 @@ class EndpointWriter:
         if not written:
             raise PassingError(f"an answer without text (finish_reason {why!r})")
         return written
+
+
+def _reason(answer: Any) -> str:
+    """What an endpoint says of a refusal: its error's message, or the beginning of its answer."""
+    try:
+        said = answer.json()["error"]["message"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        said = None
+    return said if isinstance(said, str) else answer.text[:200]
 
 
 def _seconds(after: str | None) -> float | None:

@@ -127,6 +127,12 @@ def read_file(path: Path, pattern: re.Pattern[str] | None = None) -> list[Novel]
             )
         return _from_rows(path)
     data = path.read_bytes()
+    if not data.strip():
+        raise DataError(f"{path.name} is empty; expected a novel")
+    if b"%PDF-" in data[:1024]:
+        raise DataError(
+            f"{path.name} is a PDF; convert it to text (pdftotext does), or find an EPUB"
+        )
     if data[:2] == b"PK" or path.suffix.lower() == ".epub":
         title, author, lines, contents = read_epub(data, path.name)
         how = "EPUB"
@@ -156,12 +162,14 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     for other scripts.
 
     Raises:
-        DataError: the encoding cannot be told, or it is UTF-8 with errors.
+        DataError: the encoding cannot be told, it is UTF-8 with errors, or it holds NUL bytes that belong
+            to no encoding.
     """
+    wide = b"\0" in data[:1000]  # UTF-16 without a mark, or no text
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
     try:
-        if encoding != "utf-8" or b"\0" not in data[:1000]:
-            return data.decode(encoding), encoding
+        if "\0" not in (text := data.decode(encoding)):
+            return text, encoding
     except UnicodeDecodeError as error:
         lenient = data.decode(encoding, "replace")
         bad, good = lenient.count("\ufffd"), sum(c > "\x7f" for c in lenient)
@@ -170,8 +178,9 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
                 f"{name} is {encoding} with errors: {error.reason} at byte {error.start}. Repair it, or "
                 "convert it to UTF-8"
             ) from error
+    if b"\0" in data and not wide:
+        raise DataError(_damaged(data, name))
     detect = need("charset_normalizer", "books").from_bytes
-    wide = b"\0" in data[:1000]
     western = ["utf_16_le", "utf_16_be"] if wide else ["cp1252", "latin_1"]
     if found := detect(data, cp_isolation=western).best():
         text = data.decode(found.encoding)
@@ -183,7 +192,16 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
         letters = [c for c in text if c.isalpha()]
         if 2 * sum(c > "\u024f" for c in letters) > len(letters):
             return text, found.encoding
+    if wide:
+        raise DataError(_damaged(data, name))
     raise DataError(f"{name}: its encoding cannot be told; convert it to UTF-8 (iconv does)")
+
+
+def _damaged(data: bytes, name: str) -> str:
+    return (
+        f"{name} holds {data.count(0)} NUL bytes: it is damaged, or no text. EPUB, plain text and JSON "
+        "lines are read"
+    )
 
 
 def paragraphs(lines: Sequence[Line]) -> str:
@@ -249,6 +267,8 @@ def _from_rows(path: Path) -> list[Novel]:
     """Novels of a JSON-lines file: `text`, and if known `book`, `author`, `part`, `chapter_no`, `title`."""
     books: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(files.read_jsonl(path), 1):
+        if "text" not in row:
+            raise DataError(f"{path}, row {number}: no field 'text'; the fields are {sorted(row)}")
         for name in ("text", "book", "author", "part", "title"):
             if not isinstance(row.get(name, "" if name != "text" else None), str):
                 raise DataError(

@@ -2,9 +2,12 @@
 
 import difflib
 import inspect
+import types
+import typing
 from typing import Any
 
 from litereason.errors import ConfigError
+from litereason.options import fitted
 from litereason.tasks.base import Example, Task
 from litereason.tasks.flawed_fictions import FlawedFictionsTask
 from litereason.tasks.jsonl import JsonlTask
@@ -20,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
         JsonlTask,
     )
 }
+PLAIN = {int, float, str, bool, type(None)}  # what is checked of the options' types
 __all__ = ["TASKS", "Example", "Task", "from_file", "get_task"]
 
 
@@ -27,7 +31,8 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
     """The task called `name`, made with `options`.
 
     Raises:
-        ConfigError: no such task or file, or an option that it does not take.
+        ConfigError: no such task or file, an option that it does not take or that is missing, or one of
+            another type than its constructor says.
     """
     if name in TASKS:
         chosen: Any = TASKS[name]
@@ -41,10 +46,37 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
         raise ConfigError(
             f"unknown task {name!r}; expected one of {sorted(TASKS)} or path/to/file.py:Class.{hint}"
         )
-    accepted = list(inspect.signature(chosen).parameters)
+    accepted = inspect.signature(chosen).parameters
     if unknown := sorted(set(options or {}) - set(accepted)):
-        raise ConfigError(f"task {name!r} takes the options {accepted}, not {unknown}")
+        raise ConfigError(f"task {name!r} takes the options {list(accepted)}, not {unknown}")
+    single = [one for one in accepted.values() if "VAR" not in one.kind.name]
+    needed = [one.name for one in single if one.default is one.empty]
+    if missing := [one for one in needed if one not in (options or {})]:
+        raise ConfigError(
+            f"task {name!r} needs {' and '.join(f'--task_options.{one}' for one in missing)}"
+        )
+    given = _typed(chosen, options or {})
     try:
-        return chosen(**(options or {}))
+        return chosen(**given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task {name!r} refuses its options {options or {}}: {error}") from error
+
+
+def _typed(task: type[Task], options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the types that the constructor names, where those are plain."""
+    try:
+        hints = typing.get_type_hints(task.__init__)
+    except (NameError, TypeError):  # a name that only type checkers import
+        return options
+    return {
+        name: fitted(hints[name], f"task_options.{name}", value)
+        if name in hints and _kinds(hints[name]) <= PLAIN
+        else value
+        for name, value in options.items()
+    }
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The types of a union, or the one type."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return set(typing.get_args(hint)) if union else {hint}

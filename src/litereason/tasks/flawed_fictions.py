@@ -106,11 +106,7 @@ class FlawedFictionsTask(PlotHoleTask):
 
     def _example(self, where: str, row: dict[str, Any], number: int, known: bool) -> Example:
         text = text_field(where, row, self.field, "Name the right one with text=...")
-        answer = row.get("answer", row.get("cont_error"))
-        told = answer.strip().lower() if isinstance(answer, str) else answer
-        label = LABELS.get(told) if isinstance(told, (str, int, float)) else None
-        if label is None:
-            raise DataError(f"{where}: 'answer' is {answer!r}; expected Yes or No")
+        label = label_of(where, row)
         gold = {
             tag: gold_lines(where, row.get(name)) if known else None for tag, name in GOLD.items()
         }
@@ -138,6 +134,24 @@ class FlawedFictionsTask(PlotHoleTask):
                 f"{split!r} with splits={list(self.splits)}"
             )
         return found
+
+
+def label_of(where: str, row: dict[str, Any]) -> str:
+    """`Yes` or `No`, from a row's `answer` or else its `cont_error`.
+
+    Raises:
+        DataError: it has neither, or another value.
+    """
+    name = next((name for name in ("answer", "cont_error") if row.get(name) is not None), None)
+    if name is None:
+        raise DataError(
+            f"{where}: neither 'answer' (Yes or No) nor 'cont_error' (1 or 0) is given; the fields are "
+            f"{sorted(row)}"
+        )
+    told = row[name].strip().lower() if isinstance(row[name], str) else row[name]
+    if not isinstance(told, (str, int, float)) or told not in LABELS:
+        raise DataError(f"{where}: {name!r} is {row[name]!r}; expected Yes or No, or 1 or 0")
+    return LABELS[told]
 
 
 def clean(text: str) -> str:

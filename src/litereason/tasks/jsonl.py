@@ -54,7 +54,7 @@ class JsonlTask(Task):
             return [float(_same(boxed(text), example.answer)) for example, text in pairs]
         columns = {name: [e.fields[name] for e in examples] for name in examples[0].fields}
         told = {"prompts": [e.text for e in examples], "completions": list(completions)}
-        return list(self.judge(**columns | told))
+        return self.judge(**columns | told)
 
     def _example(self, where: str, row: dict[str, Any], name: str, columns: list[str]) -> Example:
         text = text_field(where, row, "prompt")
