@@ -11,7 +11,7 @@ from litereason.arms.rl import PENALTY
 
 # All sentences, or half of them; a latent step for two words of the policy's own.
 THOUGHTS: dict[str, Any] = {"mode": "latent", "train": "all", "loss_after": "prompt"}
-THOUGHTS |= {"shares": [0.5, 1.0], "ratio": 0.5, "copies": 1}
+THOUGHTS |= {"shares": [0.5, 1.0], "ratio": 0.6, "copies": 1}
 
 
 class Distil(Arm):
