@@ -1,6 +1,6 @@
 """The method as a loop that can be checked by eye: one sequence, no cache, no batch, no padding.
 
-METHOD section 2, line by line. Everything fast in the package is compared with this.
+arXiv 2512.02240, section 3, line by line. Everything fast in the package is compared with this.
 """
 
 import re

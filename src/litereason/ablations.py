@@ -1,4 +1,4 @@
-"""Latents replaced at evaluation: do they carry anything? (METHOD section 5, `ablated`)
+"""Latents replaced at evaluation: do they carry anything? (arXiv 2512.02240)
 
 A drop when latents are zeroed only shows that the policy lost its format. Read it beside `other_row`,
 which keeps the format and the distribution and changes whose thought it is, and beside an arm that was

@@ -12,7 +12,7 @@ from litereason.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class LatentConfig:
-    """What a latent step is for one model (METHOD section 2; arXiv 2512.02240).
+    """What a latent step is for one model (arXiv 2512.02240).
 
     Attributes:
         projector: a name in `litereason.projector.PROJECTORS`.

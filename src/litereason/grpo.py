@@ -1,4 +1,4 @@
-"""Stage 3: RL teaches the policy when to stop writing and think (METHOD section 3).
+"""Stage 3: RL teaches the policy when to stop writing and think (arXiv 2512.02240).
 
 TRL's GRPOTrainer with a few named hooks overridden; everything else is inherited. Only discrete tokens
 are actions: latent slots are masked like tool output, the latent id is outside the softmax, and latents

@@ -57,7 +57,7 @@ class LatentBackbone(Pickled):
     """Mixin over a backbone: `forward` fills latent slots. Installed by `attach` or `load`."""
 
     latent_token_id: int
-    # False while a policy gradient is taken: latents are then constants (METHOD, stage 3).
+    # False while a policy gradient is taken: latents are then constants (arXiv 2512.02240).
     latent_gradients: bool = True
     # Latents so far that no norm can take: not finite, or as good as.
     latents_out_of_range: int = 0

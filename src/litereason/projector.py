@@ -221,7 +221,7 @@ def build_projector(kind: str, model: Any, depth: int) -> Projector:
 
 
 class SwiGLU(nn.Module):
-    """Llama's MLP built from the config, for models without a plain MLP to copy (METHOD section 2).
+    """Llama's MLP built from the config, for models without a plain MLP to copy (arXiv 2512.02240).
 
     Starts small and random, as the model's own layers did.
     """

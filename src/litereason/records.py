@@ -19,7 +19,7 @@ VALUES: dict[str, Callable[[dict[str, Any]], float | None]] = {
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Figures over items with 95 % item-level bootstrap intervals (METHOD section 3, evaluation).
+    """Figures over items with 95 % item-level bootstrap intervals (arXiv 2512.02240, evaluation).
 
     Completions that cannot be scored (`reward` None) are left out of accuracy and reward, and counted.
     """

@@ -2,7 +2,7 @@
 
 A small loop of its own and not a trainer, because it runs inside one: it leaves the trainer's random
 numbers, schedule and processes alone. Every process trains on the same rows in the same order, so that
-replicas stay equal without a word between them (METHOD section 3; arXiv 2512.02240).
+replicas stay equal without a word between them (arXiv 2512.02240).
 """
 
 import math

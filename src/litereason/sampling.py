@@ -21,7 +21,7 @@ from litereason.tags import Tags
 
 @dataclasses.dataclass(kw_only=True)
 class SamplingConfig:
-    """How completions are drawn (METHOD section 3; arXiv 2512.02240, evaluation)."""
+    """How completions are drawn (arXiv 2512.02240, evaluation)."""
 
     samples: int = dataclasses.field(default=5, metadata={"help": "completions per prompt"})
     temperature: float = dataclasses.field(default=0.7, metadata={"help": "0 is greedy"})

@@ -1,7 +1,7 @@
 """Stage 2: the projector learns to stand in for skipped sentences.
 
 Cross-entropy on what follows the first thought; gradients flow through every latent step. By default
-the base is frozen and only the projector trains (METHOD section 3). `train="all"` trains the policy
+the base is frozen and only the projector trains (arXiv 2512.02240). `train="all"` trains the policy
 too, for models too small to follow the instruction that offers thoughts.
 """
 

@@ -1,6 +1,6 @@
 """Item- and seed-level statistics: intervals, paired differences, ratios, the Pareto front.
 
-A test set of 62 items sampled 10 times is 62 items (METHOD section 3, evaluation), and an arm that was
+A test set of 62 items sampled 10 times is 62 items (arXiv 2512.02240, evaluation), and an arm that was
 trained with 3 seeds is 3 arms. Everything here takes one value an item and seed: the mean over the item's
 samples. What the figures mean and what they cannot say is in `docs/statistics.md`.
 

@@ -4,7 +4,7 @@ Pure functions of token ids, shared by generation, data preparation, training an
 is a tag `<implicit_thought>N</implicit_thought>` and the N latent slots after it; a latent slot is a
 position that holds `latent_token_id`. The token that completes the closing tag ends the tag, even
 when a tokenizer merged the next character into it (`>\\n`). A tag without a number, with 0, or not
-closed is plain text (METHOD section 2; arXiv 2512.02240, section 3).
+closed is plain text (arXiv 2512.02240, section 3).
 """
 
 import copy

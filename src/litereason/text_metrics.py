@@ -48,7 +48,7 @@ def rouge_l(found: Sequence[str], reference: Sequence[str]) -> float:
 def text_metrics(
     text: str, parts: Mapping[str, str], gold: str | None = None
 ) -> dict[str, float | None]:
-    """All figures of a text (METHOD section 4, chapter writing).
+    """All figures of a text (arXiv 2512.02240, chapter writing).
 
     Args:
         text: what was written.

@@ -12,7 +12,7 @@ from litereason.traces import Replacement, training_rows
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Thoughts(SFTMethod):
-    """Cross-entropy on what follows the thoughts, through every latent step (METHOD section 3).
+    """Cross-entropy on what follows the thoughts, through every latent step (arXiv 2512.02240).
 
     Its options are the stage's.
     """

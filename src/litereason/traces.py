@@ -1,4 +1,4 @@
-"""Stage 1: from reasoning traces to traces with thoughts (arXiv 2512.02240, section 3; METHOD).
+"""Stage 1: from reasoning traces to traces with thoughts (arXiv 2512.02240, section 3).
 
 A trace is split into sentences; a random share of them is replaced by a tag whose N is about one
 latent step per five tokens. The final answer is never replaced. Sentences are pieces of the text by
@@ -151,7 +151,7 @@ def with_thoughts(
 
 
 def steps_for(tokens: int, ratio: float) -> int:
-    """Latent steps in place of so many tokens, N (METHOD section 3)."""
+    """Latent steps in place of so many tokens, N (arXiv 2512.02240)."""
     return max(1, min(MAX_PROMPTED_STEPS, int(ratio * tokens)))
 
 
@@ -216,7 +216,7 @@ def make_row(
     """One training row; None if the loss should start after a tag and there is none.
 
     Labels are the ids themselves, -100 on the prompt, on latent slots (nothing is predicted there:
-    METHOD section 2) and before the first (or last) thought.
+    arXiv 2512.02240) and before the first (or last) thought.
     """
     latent = tags.latent_token_id if tags else None
     slots = [k for k, token in enumerate(completion) if token == latent]

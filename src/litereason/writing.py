@@ -31,7 +31,7 @@ from litereason.tasks.next_chapter import NextChapterTask, plan_of
 from litereason.text_metrics import text_metrics, words
 
 END_MARK = "<END_OF_CHAPTER>"
-SHORTEST, LONGEST = 0.5, 1.5  # of the true chapter's words (METHOD section 4)
+SHORTEST, LONGEST = 0.5, 1.5  # of the true chapter's words (arXiv 2512.02240)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,7 +1,7 @@
 """Flawed Fictions (arXiv 2504.11900): real stories, half of them with a continuity error.
 
 Reads JSON lines or a hub data set. The cleaned text is the default: in the files that could be had,
-seven dashes at the end of the raw HTML give the label away (METHOD section 4).
+seven dashes at the end of the raw HTML give the label away (docs/flawed_fictions.md).
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 The answer is the last `\\boxed{}` outside quoted lines. A completion may quote the sentences that make
 the error in `<error_lines>` and those that they contradict in `<contradicted_lines>`; CEEval (Flawed
-Fictions, arXiv 2504.11900; METHOD section 4) compares them with the gold ones. A quote counts for
+Fictions, arXiv 2504.11900) compares them with the gold ones. A quote counts for
 every sentence of the story that holds it, both lower-cased and without punctuation.
 """
 
@@ -96,7 +96,7 @@ def ceeval(
     gold: Sequence[Collection[str] | None],
     predicted: Sequence[Collection[str]],
 ) -> dict[str, float | None]:
-    """CEEval-Full, CEEval-Pos and Strict of one completion (METHOD section 4).
+    """CEEval-Full, CEEval-Pos and Strict of one completion (arXiv 2504.11900).
 
     Args:
         label: the right answer, `Yes` or `No`.

@@ -1,6 +1,6 @@
 """What prompts and completions of several tasks share: the offer of thoughts, and the boxed answer.
 
-The answer is what the last `\\boxed{}` of a completion holds; no box is no answer (METHOD section 4).
+The answer is what the last `\\boxed{}` of a completion holds; no box is no answer (arXiv 2512.02240).
 """
 
 import re
