@@ -143,6 +143,9 @@ def test_training_makes_the_models_own_latents_what_they_were_told(model, words,
     )  # fmt: skip
     trainer = DistilTrainer(model, settings, ROWS, 0, weight=3.0)
     before = mean_loss(model, ROWS, 0)
+    batch = collate(ROWS, 0)
+    tokens, latents = distil_losses(model, **batch)
+    assert trainer.compute_loss(model, batch).item() == pytest.approx((tokens + 3 * latents).item())
     trainer.train()
     assert trainer.skipped_steps == 0
     assert distil_losses(model, **collate(ROWS, 0))[1].item() < 0.05
