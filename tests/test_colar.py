@@ -17,7 +17,7 @@ from litereason.baselines import colar, colar_sft
 from litereason.baselines.colar import Colar, Frame, Wording
 from litereason.baselines.colar_sft import colar_losses, make_row, training_rows
 from litereason.checkpoints import load, save
-from litereason.compressed import collate, compress
+from litereason.compressed import CompressedTrainer, collate, compress
 from litereason.errors import ConfigError, DataError, ModelError
 from litereason.sampling import SamplingConfig, generate_batch
 from litereason.sft import ProjectorConfig, mean_loss
@@ -303,7 +303,7 @@ def test_training_lowers_the_loss(model, words, tmp_path, train):
         output_dir=str(tmp_path), per_device_train_batch_size=3, gradient_accumulation_steps=1,
         learning_rate=1e-2, warmup_steps=0, use_cpu=True, save_strategy="no", max_steps=20, train=train,
     )  # fmt: skip
-    trainer = colar_sft.ColarTrainer(model, settings, rows, 0)
+    trainer = CompressedTrainer(model, settings, rows, 0, losses=colar_losses)
     trainer.train()
     after = [x.item() for x in colar_losses(model, **batch)]
     assert trainer.skipped_steps == 0 and after[1] < before[1] - 0.1

@@ -189,6 +189,27 @@ def test_changes_reach_their_arm_alone(tmp_path):
         assert seen["rl"]["max_steps"] == steps
 
 
+def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
+    """Its controls train on the very traces that it collected, whatever it alone was told."""
+    names = ("rl", "distil", "distil-lp", "distil-pause", "distil-other-row")
+    told = {"distil": {"collect": {"samples": 3}}}
+    compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,), changes=told)))
+    run = tmp_path / "run" / "seed-0"
+    notes = {name: files.read_json(run / "arms" / f"{name}.json") for name in names}
+    assert {name: note["status"] for name, note in notes.items()} == dict.fromkeys(names, "done")
+    shared = ["rl/rl", "collect/distil"]
+    assert notes["distil"]["stages"] == [*shared, "sft/distil", "eval/distil"]
+    assert notes["distil-pause"]["stages"] == [*shared, "sft/distil-pause", "eval/distil-pause"]
+    other = [*shared, "sft/distil", "eval/distil-other-row"]
+    assert notes["distil-other-row"]["stages"] == other
+    assert notes["distil-lp"]["stages"] == [*shared, "sft/distil", "rl/distil-lp", "eval/distil-lp"]
+    kept = yaml.safe_load((run / "sft" / "distil" / "config.yaml").read_text())["settings"]
+    assert kept["model"] == str(run / "rl" / "rl" / "model") and kept["method"] == "distil"
+    pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
+    asked = {(p["a"], p["b"]) for p in pairs if p["metric"] == "accuracy"}
+    assert {("distil", "distil-pause"), ("distil", "distil-other-row"), ("distil", "rl")} <= asked
+
+
 def test_a_variant_is_its_arm_under_other_settings(tmp_path):
     told = {
         "arms": ("rl", "quick"),

@@ -8,8 +8,8 @@ import torch
 import litereason
 import naive
 from conftest import random_llama
-from litereason.compressed import collate, compress, in_order
-from litereason.distil import DistilTrainer, distil_losses
+from litereason.compressed import CompressedTrainer, collate, compress, in_order
+from litereason.distil import distil_losses
 from litereason.errors import ConfigError, DataError
 from litereason.sft import ProjectorConfig, mean_loss
 from litereason.stages import SFTConfig
@@ -136,12 +136,23 @@ def test_rows_without_thoughts_have_no_latent_loss(model, words):
     assert latents.item() == 0 and tokens.item() == pytest.approx(mean_loss(model, ROWS[2:], 0))
 
 
+def test_a_half_precision_base_has_a_float32_projector(words):
+    config = litereason.LatentConfig(projector="rms", depth=1)
+    model = litereason.attach(random_llama(words).bfloat16(), words, config)
+    tokens, latents = distil_losses(model, **collate(ROWS, words.pad_token_id))
+    assert latents.dtype == torch.float32
+    exact = litereason.attach(random_llama(words), words, config)
+    wanted = distil_losses(exact, **collate(ROWS, words.pad_token_id))
+    assert tokens.item() == pytest.approx(wanted[0].item(), rel=0.05)
+    assert latents.item() == pytest.approx(wanted[1].item(), rel=0.05)
+
+
 def test_training_makes_the_models_own_latents_what_they_were_told(model, words, tmp_path):
     settings = ProjectorConfig(
         output_dir=str(tmp_path), per_device_train_batch_size=3, gradient_accumulation_steps=1,
         learning_rate=1e-2, warmup_steps=0, use_cpu=True, save_strategy="no", max_steps=150, train="all",
     )  # fmt: skip
-    trainer = DistilTrainer(model, settings, ROWS, 0, weight=3.0)
+    trainer = CompressedTrainer(model, settings, ROWS, 0, losses=distil_losses, weight=3.0)
     before = mean_loss(model, ROWS, 0)
     batch = collate(ROWS, 0)
     tokens, latents = distil_losses(model, **batch)

@@ -5,7 +5,7 @@ such sums stand in the latent slots. Rows then say what their slots stand for: `
 `groups`, the slot of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from litereason.latent_forward import embed
 from litereason.model import backbone
-from litereason.sft import Row, right_padded
+from litereason.sft import ProjectorConfig, ProjectorTrainer, Row, right_padded
 
 
 def collate(batch: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:
@@ -83,3 +83,39 @@ def teacher_forced(
         inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
     ).last_hidden_state
     return hidden, hidden[:, :-1][slots[:, 1:]]
+
+
+class CompressedTrainer(ProjectorTrainer):
+    """`ProjectorTrainer` on rows that say what their slots stand for (see `collate`).
+
+    Args:
+        losses: (model, what `collate` gives) -> (cross-entropy, loss of the latents).
+        weight: of the latents' loss beside the cross-entropy.
+        kwargs: passed to `ProjectorTrainer`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: ProjectorConfig,
+        rows: Sequence[Row],
+        pad_token_id: int,
+        losses: Callable[..., tuple[Tensor, Tensor]],
+        weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model, args, rows, pad_token_id, **kwargs)
+        self.losses, self.weight = losses, weight
+        self.data_collator = lambda batch: collate(batch, pad_token_id)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Cross-entropy + `weight` times the latents' loss."""
+        tokens, latents = self.losses(self.accelerator.unwrap_model(model), **inputs)
+        loss = tokens + self.weight * latents.to(tokens.dtype)
+        return (loss, {}) if return_outputs else loss

@@ -10,18 +10,18 @@ the few words that come after (docs/research.md).
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from litereason.compressed import collate, compress, in_order, teacher_forced
+from litereason.compressed import CompressedTrainer, compress, in_order, teacher_forced
 from litereason.errors import ConfigError, DataError
 from litereason.latent_forward import embed
 from litereason.losses import label_loss
 from litereason.model import backbone, causal_lm, projector_of
-from litereason.sft import ProjectorConfig, ProjectorTrainer, Row, SFTJob
+from litereason.sft import ProjectorTrainer, SFTJob
 from litereason.thoughts import Thoughts
 
 
@@ -49,44 +49,10 @@ def distil_losses(
     tokens = label_loss(causal_lm(model), hidden, labels) / count
     if not len(targets):
         return tokens, tokens.new_zeros(())
-    wanted = targets.to(states.dtype)
-    error = (projector_of(model)(states) - wanted).pow(2).mean()
+    projector = projector_of(model)
+    states = states.to(next(projector.parameters()).dtype)  # float32 beside a bfloat16 base
+    error = (projector(states) - targets.to(states.dtype)).pow(2).mean()
     return tokens, error / model.get_input_embeddings().weight.detach().to(states.dtype).var()
-
-
-class DistilTrainer(ProjectorTrainer):
-    """`ProjectorTrainer` on rows that say what their slots stand for: both losses.
-
-    Args:
-        weight: of the latents' squared error.
-        kwargs: passed to `ProjectorTrainer`.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        args: ProjectorConfig,
-        rows: Sequence[Row],
-        pad_token_id: int,
-        weight: float = 3.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(model, args, rows, pad_token_id, **kwargs)
-        self.weight = weight
-        self.data_collator = lambda batch: collate(batch, pad_token_id)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Cross-entropy + `weight` times the latents' squared error."""
-        inner = self.accelerator.unwrap_model(model)
-        tokens, latents = distil_losses(inner, **inputs)
-        loss = tokens + self.weight * latents.to(tokens.dtype)
-        return (loss, {}) if return_outputs else loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,4 +103,4 @@ class Distil(Thoughts):
         return super().__call__(job)
 
     def trainer(self) -> Callable[..., ProjectorTrainer]:
-        return functools.partial(DistilTrainer, weight=self.weight)
+        return functools.partial(CompressedTrainer, losses=distil_losses, weight=self.weight)

@@ -56,6 +56,11 @@ class Bench:
         model, name = str(model or self.model), self.arm if "collect" in self.changes else name
         return self._stage("collect", name, stages.collect, "traces.jsonl", model=model)
 
+    def traces_of(self, arm: str) -> Path:
+        """The traces that another arm collected, whatever it was told."""
+        self._use("collect", arm)
+        return self.run / "collect" / arm / "traces.jsonl"
+
     def sft(self, **settings: Any) -> Path:
         """This arm's model after supervised training on the traces."""
         if "traces" not in settings:

@@ -9,7 +9,7 @@ from litereason.arms.bench import Bench
 from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY
 
-# All sentences, or half of them; a latent step for two words of the policy's own.
+# All sentences, or half of them; 0.6 latent steps a word (docs/research.md).
 THOUGHTS: dict[str, Any] = {"mode": "latent", "train": "all", "loss_after": "prompt"}
 THOUGHTS |= {"shares": [0.5, 1.0], "ratio": 0.6, "copies": 1}
 
@@ -26,8 +26,12 @@ class Distil(Arm):
 
     def run(self, bench: Bench) -> None:
         policy = bench.trained("rl", "rl")
-        model = self.learn(bench, policy, bench.collect(policy, Distil.name))
+        model = self.learn(bench, policy, self.traces(bench, policy))
         bench.evaluate(model, self.title, mode="latent")
+
+    def traces(self, bench: Bench, policy: Path) -> Path:
+        """The policy's own right traces."""
+        return bench.collect(policy, Distil.name)
 
     def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
         """The policy with latent steps."""
@@ -52,6 +56,9 @@ class DistilPause(Distil):
         "the same on the same traces, with one embedding for all latent steps: cross-entropy alone"
     )
     needs = ("distil",)
+
+    def traces(self, bench: Bench, policy: Path) -> Path:
+        return bench.traces_of("distil")
 
     def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
         told = {"model": str(policy), "traces": str(traces), "projector": "pause"}

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from litereason.ablations import held_out_losses
 from litereason.baselines.colar import LARGEST, Frame, Wording, check_counts, check_head
-from litereason.compressed import collate, compress, teacher_forced
+from litereason.compressed import CompressedTrainer, compress, teacher_forced
 from litereason.errors import ConfigError, DataError
 from litereason.latent_forward import embed
 from litereason.losses import label_loss
 from litereason.model import backbone, causal_lm, projector_of
 from litereason.sampling import encode
-from litereason.sft import ProjectorConfig, ProjectorTrainer, Row, SFTJob, SFTMethod
+from litereason.sft import Row, SFTJob, SFTMethod
 from litereason.traces import reasoning_and_answer
 
 LATENT_LOSSES = ("nll", "mse")
@@ -130,52 +130,12 @@ def colar_losses(
     return tokens, (targets.to(mean.dtype) / head.scale.to(mean.dtype) - mean).pow(2).mean()
 
 
-class ColarTrainer(ProjectorTrainer):
-    """`ProjectorTrainer` on rows of compressed reasoning: both losses, added up.
-
-    Args:
-        rows: see `training_rows`.
-        latent_loss: `nll` (the paper's; it alone trains the spread that sampling and RL need), or `mse`.
-        kwargs: passed to `ProjectorTrainer`.
-
-    Raises:
-        ModelError: the model has no latent head.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        args: ProjectorConfig,
-        rows: Sequence[Row],
-        pad_token_id: int,
-        latent_loss: str = "nll",
-        **kwargs: Any,
-    ) -> None:
-        check_head(model)
-        super().__init__(model, args, rows, pad_token_id, **kwargs)
-        self.latent_loss = latent_loss
-        self.data_collator = lambda batch: collate(batch, pad_token_id)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Cross-entropy + latent loss of the batch."""
-        inner = self.accelerator.unwrap_model(model)
-        tokens, latents = colar_losses(inner, **inputs, latent_loss=self.latent_loss)
-        loss = tokens + latents.to(tokens.dtype)
-        return (loss, {}) if return_outputs else loss
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColarSFT(Wording, SFTMethod):
     """CoLaR's fine-tuning (arXiv 2505.16552, section 3).
 
     Attributes:
-        latent_loss: see `ColarTrainer`.
+        latent_loss: `nll` (the paper's; it alone trains the spread that sampling and RL need), or `mse`.
         largest: compression factors are drawn from 1 to this.
         opening, closing: see `Wording`.
     """
@@ -206,7 +166,8 @@ class ColarSFT(Wording, SFTMethod):
             latent_id = job.model.latent_tags.latent_token_id
             made = self.rows(job, job.held_out, [self.largest], 1)[: config.eval_rows]
             held_out = [judged(row, latent_id) for row in made]
-        kind = functools.partial(ColarTrainer, latent_loss=self.latent_loss)
+        losses = functools.partial(colar_losses, latent_loss=self.latent_loss)
+        kind = functools.partial(CompressedTrainer, losses=losses)
         trainer = job.fit(rows, job.settings, f"sft {config.name}", kind=kind)
         result: dict[str, Any] = {"rows": len(rows), "skipped_steps": trainer.skipped_steps}
         if held_out:
