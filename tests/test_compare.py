@@ -89,19 +89,21 @@ def test_baselines_come_out_beside_the_others(tmp_path):
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,), changes=told)))
     run = tmp_path / "run"
     found = files.read_json(run / "comparison.json")["arms"]
-    assert list(found) == list(names)
+    assert list(found) == ["rl", *names]
     for name, arm in found.items():
         assert arm["status"] == "done" and arm["reason"] is None, name
+        if name == "rl":
+            continue
         assert len(arm["figures"]["accuracy"]["by_seed"]) == 1
         records = files.read_jsonl(run / "seed-0" / "eval" / name / "records.jsonl")
         steps = [row["latent_steps"] for row in records]
         assert len(records) == 12 and any(steps) == (name != "mixture-of-inputs"), name
     stages = {name: files.read_json(run / "seed-0" / "arms" / f"{name}.json") for name in names}
-    traces = "collect/traces"
+    own = ["rl/rl", "collect/own"]
     assert stages["soft-thinking"]["stages"] == ["eval/soft-thinking"]
-    assert stages["coconut"]["stages"] == [traces, "sft/coconut", "eval/coconut"]
-    assert stages["colar"]["stages"] == [traces, "sft/colar", "eval/colar"]
-    assert stages["colar-rl"]["stages"] == [traces, "sft/colar", "rl/colar-rl", "eval/colar-rl"]
+    assert stages["coconut"]["stages"] == [*own, "sft/coconut", "eval/coconut"]
+    assert stages["colar"]["stages"] == [*own, "sft/colar", "eval/colar"]
+    assert stages["colar-rl"]["stages"] == [*own, "sft/colar", "rl/colar-rl", "eval/colar-rl"]
     for place in ("sft/coconut", "sft/colar", "rl/colar-rl"):
         assert cost.read(run / "seed-0" / place).training_tokens > 0, place
     assert stages["colar-rl"]["cost"]["flops"] > stages["colar"]["cost"]["flops"] > 0

@@ -1,5 +1,6 @@
 """The stages as a user runs them, on the tiny model with random weights: whole, killed, resumed."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from litereason import files
 from litereason.cli import main
 from litereason.errors import ConfigError
-from litereason.run_dir import only_run
+from litereason.run_dir import only_run, open_stage
 
 SAMPLER = ["--max_new_tokens", "40", "--batch_size", "20", "--temperature", "1", "--top_p", "1"]
 
@@ -176,6 +177,16 @@ def test_a_failed_start_can_be_begun_anew_with_other_settings(tiny_base, tmp_pat
     assert run(*words) == 2
     assert (tmp_path / "eval" / "arm" / ".lock").exists()
     assert run(*evaluation(tiny_base, tmp_path), "--limit", 1, "--max_new_tokens", 2) == 0
+
+
+def test_an_option_that_came_later_counts_as_its_default(tmp_path):
+    old = dataclasses.make_dataclass("Old", [("steps", int)])
+    new = dataclasses.make_dataclass("New", [("steps", int), ("joined", bool, False)])
+    open_stage(tmp_path, old(3))
+    (tmp_path / "output").touch()
+    open_stage(tmp_path, new(3))
+    with pytest.raises(ConfigError, match="joined: False -> True"):
+        open_stage(tmp_path, new(3, True))
 
 
 def test_full_disk_is_said_and_nothing_is_lost(tiny_base, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from litereason.errors import ConfigError
 from litereason.stories import pretrain, reasoning, world
-from litereason.stories.tiny import tiny_tokenizer
+from litereason.stories.tiny import tiny_model, tiny_tokenizer
 from litereason.stories.world import Story
 from litereason.tasks.base import MODES
 from litereason.tasks.stories import StoriesTask, as_example
@@ -450,3 +450,8 @@ def test_muon_steps_as_torchs_does_but_for_its_rounding():
     for start, theirs, ours in zip(starts, *found, strict=True):
         assert (theirs - start).norm() > 0.2
         assert (ours - theirs).norm() < 0.03 * (theirs - start).norm()
+
+
+def test_a_base_model_may_be_deeper(tokenizer):
+    model = tiny_model(tokenizer, layers=6)
+    assert len(model.model.layers) == model.config.num_hidden_layers == 6

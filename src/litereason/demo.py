@@ -9,8 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from litereason import stages
 from litereason.compare.command import CompareConfig, compare
+from litereason.options import option
 
 ARMS = ("base", "direct", "rl", "direct-rl", "litereason", "pause", "litereason-other-row")
 QUICK_NOTE = "A quick run: every stage works, its models are hardly trained. Read no result off it."
@@ -23,10 +23,10 @@ EPOCHS = 3  # passes over the RL prompts, so that the projector is refreshed twi
 class DemoConfig:
     """Run every stage on the embedded task and write a report (about 20 minutes on 2 cores)."""
 
-    run_dir: str = stages.option("runs/demo", "where everything goes")
-    quick: bool = stages.option(False, "a smaller run of a few minutes, to see all stages work")
-    seed: int = stages.option(0, "seed of everything random")
-    workers: int = stages.option(3, "arms that run side by side, a thread and about 1 GB each")
+    run_dir: str = option("runs/demo", "where everything goes")
+    quick: bool = option(False, "a smaller run of a few minutes, to see all stages work")
+    seed: int = option(0, "seed of everything random")
+    workers: int = option(3, "arms that run side by side, a thread and about 1 GB each")
 
 
 @dataclasses.dataclass(frozen=True)

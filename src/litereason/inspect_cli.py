@@ -13,6 +13,7 @@ from rich.table import Table
 from litereason import files
 from litereason.errors import ConfigError, DataError
 from litereason.inspection import LatentStep, Skipped, inspect_latents, skipped_probability
+from litereason.options import option
 from litereason.sampling import (
     SamplingConfig,
     check_lengths,
@@ -20,7 +21,7 @@ from litereason.sampling import (
     generate_batch,
     prefix_ids,
 )
-from litereason.stages import ModelOnTask, option
+from litereason.stages import ModelOnTask
 from litereason.streaming import dotted
 from litereason.traces import MAX_PROMPTED_STEPS, read_traces, replaceable, split_sentences
 

@@ -251,7 +251,7 @@ def dry_run(config: Any) -> Path:
 
     from litereason.rl_config import LatentGRPOConfig, fitting_prompts
     from litereason.sampling import encode
-    from litereason.stages import trainer_settings
+    from litereason.stages.training import trainer_settings
     from litereason.tasks import get_task
     from litereason.tasks.base import preflight
 

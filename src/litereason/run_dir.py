@@ -40,7 +40,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     path = directory / "config.yaml"
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
-        was, now = flat(begun), flat(wanted)
+        was, now = flat(defaults(settings)) | flat(begun), flat(wanted)
         left_out = NOT_COMPARED | {*free}
         compared = [
             k for k in {*was, *now} if k not in left_out and k.split(".")[0] not in left_out
@@ -57,6 +57,12 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
     files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     return directory
+
+
+def defaults(settings: Any) -> dict[str, Any]:
+    """What an option counts as that did not exist yet when a directory was begun."""
+    known = [f for f in dataclasses.fields(settings) if f.default is not dataclasses.MISSING]
+    return plain({f.name: f.default for f in known})
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ class Arm(abc.ABC):
         trains: what it trains, as half a sentence.
         goes_latent: how it decides to take a latent step.
         costs: what it costs at evaluation, beside the answer.
-        needs: arms whose models or traces it uses; `collect` stands for the traces alone.
+        needs: arms whose models or traces it uses; `collect` stands for the base's traces alone,
+            `collect-own` for those of RL's policy.
         variant_of: the arm that it is under other settings, if any.
     """
 

@@ -9,6 +9,7 @@ from litereason.errors import LiteReasonError
 from litereason.grpo import LatentGRPOConfig
 from litereason.options import build
 from litereason.sft import ProjectorConfig
+from litereason.stages.training import trainer_settings
 from litereason.tasks import get_task
 from litereason.tasks.base import preflight
 
@@ -20,7 +21,7 @@ KINDS: dict[str, tuple[type, type | None]] = {
     "eval": (stages.EvalConfig, None),
 }
 _SEEN: set[str] = set()  # tasks, splits and prompts that were looked at
-TRACES = "traces"  # the name under which every arm finds the collected traces
+TRACES, OWN = "traces", "own"  # under which every arm finds those of the base, of RL's policy
 
 
 @dataclasses.dataclass
@@ -56,10 +57,19 @@ class Bench:
         model, name = str(model or self.model), self.arm if "collect" in self.changes else name
         return self._stage("collect", name, stages.collect, "traces.jsonl", model=model)
 
+    def own_traces(self) -> tuple[Path, Path]:
+        """(RL's policy, its own right traces): where a reasoner that learns to be silent starts."""
+        policy = self.trained("rl", "rl")
+        return policy, self.collect(policy, OWN)
+
     def traces_of(self, arm: str) -> Path:
-        """The traces that another arm collected, whatever it was told."""
-        self._use("collect", arm)
-        return self.run / "collect" / arm / "traces.jsonl"
+        """The traces that another arm trained on, whatever it was told."""
+        found = [f"collect/{OWN}"]
+        if not self.dry:
+            note = files.read_json(self.run / "arms" / f"{arm}.json")
+            found = [place for place in note["stages"] if place.startswith("collect/")]
+        self._use(*found[0].split("/"))
+        return self.run / found[0] / "traces.jsonl"
 
     def sft(self, **settings: Any) -> Path:
         """This arm's model after supervised training on the traces."""
@@ -105,7 +115,7 @@ class Bench:
     def _check(self, config: Any, trainer: type | None) -> None:
         """What a stage would refuse after its start."""
         if trainer:
-            stages.trainer_settings(trainer, self.run, config)
+            trainer_settings(trainer, self.run, config)
         asked = (config.task, config.task_options, config.split, config.limit, config.mode)
         if (key := repr(asked)) not in _SEEN:
             preflight(get_task(*asked[:2]), *asked[2:])

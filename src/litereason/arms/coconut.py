@@ -7,12 +7,16 @@ from litereason.arms.bench import Bench
 
 class Coconut(Arm):
     name, title = "coconut", "COCONUT"
-    trains = "the policy, on right traces whose sentences become latent steps stage by stage"
+    trains = (
+        "RL's policy, on its own right traces, whose sentences become latent steps stage by stage"
+    )
     goes_latent = "at the start, for a fixed number of steps"
     costs = "its latent steps, whatever the item"
-    needs = ("collect",)
+    needs = ("rl", "collect-own")
 
     def run(self, bench: Bench) -> None:
-        model = bench.sft(method="coconut", mode="plain")
+        policy, traces = bench.own_traces()
+        told = {"model": str(policy), "traces": str(traces), "method": "coconut", "mode": "plain"}
+        model = bench.sft(**told)
         prefix = "" if bench.dry else files.read_json(model.parent / "summary.json")["prefix"]
         bench.evaluate(model, self.title, mode="plain", prefix=prefix)

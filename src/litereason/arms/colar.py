@@ -10,13 +10,15 @@ TOLD: dict[str, Any] = {"method": "colar", "mode": "plain"}
 
 class Colar(Arm):
     name, title = "colar", "CoLaR"
-    trains = "the policy and a latent head, on right traces whose tokens are summed up in groups"
+    trains = "RL's policy and a latent head, on its own right traces, whose tokens are summed up in groups"
     goes_latent = "from the start, until the LM head says that it ends"
     costs = "a latent step for each group of tokens that it would have written"
-    needs = ("collect",)
+    needs = ("rl", "collect-own")
 
     def run(self, bench: Bench) -> None:
-        bench.evaluate(bench.sft(**TOLD), self.title, mode="plain", decoding="colar")
+        policy, traces = bench.own_traces()
+        model = bench.sft(model=str(policy), traces=str(traces), **TOLD)
+        bench.evaluate(model, self.title, mode="plain", decoding="colar")
 
 
 class ColarRl(Arm):

@@ -1,6 +1,5 @@
 """LiteReason with distilled thoughts: reason first, then think it in latent steps (docs/research.md)."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from litereason.arms.ablated import Ablated
@@ -22,20 +21,12 @@ class Distil(Arm):
     )
     goes_latent = TAG
     costs = LiteReason.costs
-    needs = ("rl",)
+    needs = ("rl", "collect-own")
 
     def run(self, bench: Bench) -> None:
-        policy = bench.trained("rl", "rl")
-        model = self.learn(bench, policy, self.traces(bench, policy))
-        bench.evaluate(model, self.title, mode="latent")
-
-    def traces(self, bench: Bench, policy: Path) -> Path:
-        """The policy's own right traces."""
-        return bench.collect(policy, Distil.name)
-
-    def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
-        """The policy with latent steps."""
-        return bench.sft(model=str(policy), traces=str(traces), method="distil", **THOUGHTS)
+        policy, traces = bench.own_traces()
+        told = {"model": str(policy), "traces": str(traces), "method": "distil"}
+        bench.evaluate(bench.sft(**THOUGHTS, **told), self.title, mode="latent")
 
 
 class DistilShort(Arm):
@@ -50,19 +41,19 @@ class DistilShort(Arm):
         bench.evaluate(model, self.title, mode="latent")
 
 
-class DistilPause(Distil):
+class DistilPause(Arm):
     name, title = "distil-pause", "LiteReason, distilled: trained pause"
     trains = (
         "the same on the same traces, with one embedding for all latent steps: cross-entropy alone"
     )
+    goes_latent = TAG
+    costs = LiteReason.costs
     needs = ("distil",)
 
-    def traces(self, bench: Bench, policy: Path) -> Path:
-        return bench.traces_of("distil")
-
-    def learn(self, bench: Bench, policy: Path, traces: Path) -> Path:
+    def run(self, bench: Bench) -> None:
+        policy, traces = bench.trained("rl", "rl"), bench.traces_of("distil")
         told = {"model": str(policy), "traces": str(traces), "projector": "pause"}
-        return bench.sft(**THOUGHTS, **told)
+        bench.evaluate(bench.sft(**THOUGHTS, **told), self.title, mode="latent")
 
 
 class DistilOtherRow(Ablated):

@@ -204,14 +204,17 @@ def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
     needs: dict[str, list[str]] = {}
     for seed in config.seeds:
         missing = [arm for arm in arms if not is_done(config, arm.name, seed)]
-        if any("collect" in arm.needs for arm in missing):
-            jobs[f"seed-{seed}-collect"] = functools.partial(run_collect, config, seed)
+        for need, function in (("collect", run_collect), ("collect-own", run_collect_own)):
+            if any(need in arm.needs for arm in missing):
+                jobs[f"seed-{seed}-{need}"] = functools.partial(function, config, seed)
         for arm in missing:
             name = f"seed-{seed}-{arm.name}"
             jobs[name] = functools.partial(run_arm, config, arm.name, seed)
         for arm in missing:
             wanted = [f"seed-{seed}-{need}" for need in arm.needs]
             needs[f"seed-{seed}-{arm.name}"] = [need for need in wanted if need in jobs]
+        if (first := f"seed-{seed}-rl") in jobs:
+            needs[f"seed-{seed}-collect-own"] = [first]
     logs = Path(config.run_dir) / "logs"
     found = side_by_side(jobs, config.workers, logs, needs, keep_going=True)
     for seed in config.seeds:
@@ -254,8 +257,13 @@ def check_done(config: CompareConfig, arms: Sequence[Arm]) -> None:
 
 
 def run_collect(config: CompareConfig, seed: int) -> None:
-    """The traces that arms of this seed share."""
+    """The base's traces, which arms of this seed share."""
     config.bench("collect", seed).collect()
+
+
+def run_collect_own(config: CompareConfig, seed: int) -> None:
+    """Those of RL's policy."""
+    config.bench("collect-own", seed).own_traces()
 
 
 def write_note(

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from litereason import stages
 from litereason.checkpoints import save
 from litereason.console import say
 from litereason.run_dir import open_stage
 from litereason.sft import ProjectorConfig, ProjectorTrainer
 from litereason.side_by_side import one_thread
+from litereason.stages.training import defaults
 from litereason.stories.pretrain import Lessons, MuonAdamW, lesson_rows
 from litereason.stories.tiny import SPECIAL, tiny_model, tiny_tokenizer
 from litereason.tasks.stories import StoriesTask
@@ -29,9 +29,9 @@ def train_base(directory: Path, lessons: Lessons, seed: int) -> Path:
         say(f"base: already complete, {out}")
         return out
     tokenizer = tiny_tokenizer(list(StoriesTask.instructions.values()))
-    model = tiny_model(tokenizer, seed)
+    model = tiny_model(tokenizer, seed, lessons.layers)
     rows = lesson_rows(tokenizer, lessons, seed)
-    options: dict[str, Any] = stages.defaults(seed) | {"save_steps": 100}
+    options: dict[str, Any] = defaults(seed) | {"save_steps": 100}
     settings = ProjectorConfig(
         output_dir=str(directory / "checkpoints"),
         train="all",

@@ -35,6 +35,8 @@ class Lessons:
         slip: chance of a mistake at each step of a trace.
         curriculum: steps until stories have their full difficulty.
         strewn: least share of stories with errors strewn over all uses.
+        characters, events: how hard whole stories are.
+        layers: the model's depth.
     """
 
     steps: int = 420
@@ -50,6 +52,7 @@ class Lessons:
     strewn: float = 0.3
     characters: int = 3
     events: int = 8
+    layers: int = 4
 
 
 def lesson_rows(tokenizer: Any, lessons: Lessons, seed: int = 0) -> list[Row]:

@@ -60,8 +60,10 @@ def tiny_tokenizer(instructions: list[str]) -> PreTrainedTokenizerFast:
     return fast
 
 
-def tiny_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
-    """A 4-layer Llama with random weights, about 0.46 M parameters, float32.
+def tiny_model(
+    tokenizer: PreTrainedTokenizerFast, seed: int = 0, layers: int = 4
+) -> LlamaForCausalLM:
+    """A Llama with random weights, with 4 layers about 0.46 M parameters, float32.
 
     Embeddings start at unit scale and the head small: with the usual 0.02 the model needs
     many times the steps to learn to look things up.
@@ -70,7 +72,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCau
         vocab_size=len(tokenizer),
         hidden_size=96,
         intermediate_size=256,
-        num_hidden_layers=4,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=False,
