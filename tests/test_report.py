@@ -266,9 +266,9 @@ def test_other_latent_methods_are_compared(tmp_path):
     found = {("litereason", "coconut", "accuracy"): (0.1, 0.05, 0.15, 0.001)}
     claim = "LiteReason is ahead of the other latent methods"
     compare(run, PAIRS | found)
-    assert told(run)[claim] == (
-        "Held",
-        "LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items.",
+    verdict, text = told(run)[claim]
+    assert verdict == "Held" and text.startswith(
+        "LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items. Ahead is"
     )
     for difference, verdict in (
         ((0.01, -0.1, 0.12, 0.8), "Partly"),
@@ -276,3 +276,18 @@ def test_other_latent_methods_are_compared(tmp_path):
     ):
         compare(run, found | {("litereason", "colar", "accuracy"): difference})
         assert told(run)[claim][0] == verdict
+    longer, shorter, unclear = (
+        (x, x - 1, x + 1, p) for x, p in ((9, 0.001), (-9, 0.001), (0.5, 1))
+    )
+    for score, length, verdict in (
+        ((0.1, 0.05, 0.15, 0.001), longer, "Held"),  # so much better: whatever the length
+        ((0.01, -0.04, 0.06, 0.8), shorter, "Held"),
+        ((-0.02, -0.04, -0.01, 0.001), shorter, "Held"),  # lower, but not by 5 points
+        ((0.01, -0.08, 0.1, 0.8), shorter, "Not shown"),
+        ((0.03, 0.01, 0.05, 0.001), unclear, "Not shown"),
+        ((0.03, 0.01, 0.05, 0.001), longer, "Did not hold"),
+        ((-0.1, -0.15, -0.05, 0.001), shorter, "Did not hold"),
+    ):
+        colar = {("litereason", "colar", "accuracy"): score}
+        compare(run, colar | {("litereason", "colar", "total_tokens"): length})
+        assert told(run)[claim][0] == verdict, (score, length)

@@ -241,7 +241,9 @@ def test_tiny_tokens_are_the_text_of_traces_with_thoughts(tokenizer, seed, share
     rng = world.random.Random(seed)
     text = reasoning.as_text(*reasoning.trace(rng, story_of(seed), "verbose"))
     assert [s.strip("\n") for s in split_sentences(text)] == text.split("\n")
-    changed, _ = with_thoughts(text, share, 0.2, tokenizer, tags, rng)
+    changed, told = with_thoughts(text, share, 0.2, tokenizer, tags, rng)
+    assert all(tokenizer.decode(ids) in text for ids in told), "words as the trace has them"
+    assert tokenizer.unk_token_id not in {i for ids in told for i in ids}
     ids = tokenizer(changed)["input_ids"]
     assert tokenizer.decode(ids) == changed
     assert tokenizer.unk_token_id not in ids

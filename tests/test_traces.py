@@ -16,6 +16,7 @@ from litereason.traces import (
     make_row,
     replaceable,
     split_sentences,
+    tokens_of,
     training_rows,
     with_thoughts,
 )
@@ -145,6 +146,21 @@ def test_sentences_of_a_line_keep_the_line_end():
     found, _ = joined(f"He ran. He fell! He rose.\n3. He sat.\n{BOX}", 1, 0.2)
     assert found == f"<implicit_thought>4</implicit_thought>\n{BOX}"
     assert joined(f"He ran. He fell!\n{BOX}", 0.1, 0.2)[0].count("\n") == 1
+
+
+@given(texts)
+def test_every_word_belongs_to_its_sentence_as_the_text_has_it(text):
+    sentences = split_sentences(text)
+    found = tokens_of(text, sentences, WORDS)
+    encoded = WORDS(text, add_special_tokens=False, return_offsets_mapping=True)
+    pieces = [*zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)]
+    start, expected = 0, []
+    for sentence in sentences:
+        places = {start + k for k, letter in enumerate(sentence) if not letter.isspace()}
+        core = range(min(places, default=0), max(places, default=-1) + 1)
+        start += len(sentence)
+        expected.append([i for i, (a, b) in pieces if {*range(a, b)} & {*core}])
+    assert found == expected
 
 
 def test_a_text_of_one_sentence_is_left_alone():

@@ -5,8 +5,10 @@ latent step per five tokens. The final answer is never replaced. Sentences are p
 position, so that a trace that says the same twice has the chosen one replaced.
 """
 
+import bisect
 import dataclasses
 import functools
+import itertools
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -151,13 +153,14 @@ def with_thoughts(
         (the text; the token ids of each sentence that became a tag or a part of one, in order).
     """
     sentences = split_sentences(text)
+    ids = tokens_of(text, sentences, tokenizer)
     free = replaceable(sentences, tags.name)
     count = min(len(free), max(1, round(share * len(free)))) if share > 0 else 0
     told: list[list[int]] = []
     thoughts: list[tuple[int, int]] = []  # (the sentence that becomes the tag, steps)
     for i in sorted(rng.sample(free, count)):
-        told.append(tokenizer(sentences[i].strip(), add_special_tokens=False)["input_ids"])
-        steps = steps_for(len(told[-1]), ratio)
+        told.append(ids[i])
+        steps = steps_for(len(ids[i]), ratio)
         first, taken = thoughts[-1] if joined and thoughts else (i, 0)
         between = "".join(sentences[first + 1 : i])
         if first < i and not between.strip() and taken + steps <= most_joined(tags):
@@ -169,6 +172,25 @@ def with_thoughts(
     for i, steps in thoughts:
         sentences[i] = sentences[i].replace(sentences[i].strip(), tags.text(steps), 1)
     return "".join(sentences), told
+
+
+def tokens_of(text: str, sentences: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """The tokens of each of a text's sentences, without white space around it, as the text has them.
+
+    A sentence by itself may have others: its first word is often one with the space or line break in
+    front of it.
+    """
+    if not tokenizer.is_fast:  # it does not say which characters a token is
+        return [tokenizer(s.strip(), add_special_tokens=False)["input_ids"] for s in sentences]
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    starts, ends = zip(*found["offset_mapping"], strict=True) if found["input_ids"] else ((), ())
+    told = []
+    for sentence, end in zip(sentences, itertools.accumulate(map(len, sentences)), strict=True):
+        first = end - len(sentence.lstrip())
+        last = end - len(sentence) + len(sentence.rstrip())
+        tokens = slice(bisect.bisect_right(ends, first), bisect.bisect_left(starts, last))
+        told.append(found["input_ids"][tokens] if first < last else [])
+    return told
 
 
 def most_joined(tags: Tags) -> int:

@@ -54,6 +54,24 @@ def superiority(paired: Comparison | None) -> str:
     return HELD if paired.difference > 0 else FAILED
 
 
+def ahead(score: Comparison, length: Comparison | None, margin: float) -> str:
+    """The verdict on "a is ahead of b": better by more than `margin`, or no worse than that and shorter.
+
+    An arm that gives up more of the score than `margin` is no rival, however short. Without a length to
+    compare, the score alone decides.
+    """
+    if length is None:
+        return superiority(score)
+
+    def wins(score: Comparison, length: Comparison) -> bool:
+        better = score.shown and score.difference > margin
+        return better or (score.low >= -margin and length.shown and length.difference < 0)
+
+    if wins(score, length):
+        return HELD
+    return FAILED if wins(score.flipped(), length.flipped()) else NOT_SHOWN
+
+
 def together(verdicts: list[str]) -> str:
     """The verdict on "a is better than each of them"."""
     if FAILED in verdicts:

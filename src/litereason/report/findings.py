@@ -17,6 +17,7 @@ from litereason.report.claims import (
     PARTLY,
     UNTESTED,
     Finding,
+    ahead,
     compare,
     score,
     superiority,
@@ -130,7 +131,7 @@ def _accuracy_kept(run: Run, ours: Arm) -> list[Finding]:
     if base and ours.recovered:
         share = numbers.share(ours.recovered)
         text += f" {ours.title} recovers {share} of the gain of {rl.title} over {base.title}."
-    margin = MARGIN if run.metric == "accuracy" else 0.0
+    margin = margin_of(run)
     claim = (
         f"{ours.title} stays within {numbers.number(100 * margin, 0)} points of RL without latent "
         "steps"
@@ -215,6 +216,11 @@ def _goal(run: Run, ours: Arm) -> list[Finding]:
     ]
 
 
+def margin_of(run: Run) -> float:
+    """A difference of the score that is called small."""
+    return MARGIN if run.metric == "accuracy" else 0.0
+
+
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
     """One of ours beside other latent methods: the arms that it is compared with and no section else."""
     apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values()}
@@ -223,10 +229,20 @@ def _rivals(run: Run, ours: Arm) -> list[Finding]:
     known = [(arm, one) for arm, one in pairs if one]
     if not known:
         return []
-    verdict = together([superiority(one) for _, one in known])
-    told = "; ".join(f"minus {arm.title}: {numbers.difference(one)}" for arm, one in known)
+    verdicts, told = [], []
+    for arm, one in known:
+        longer = run.difference(ours.name, arm.name, "total_tokens")
+        verdicts.append(ahead(one, longer, margin_of(run)))
+        told.append(f"minus {arm.title}: {numbers.difference(one)}")
+        if longer:
+            told[-1] += f", with {numbers.size(longer)} tokens"
     claim = f"{ours.title} is ahead of the other latent methods"
-    return [Finding(verdict, claim, f"{ours.title} {told}.")]
+    much = f" by more than {numbers.number(100 * MARGIN, 0)} points" if margin_of(run) else ""
+    text = (
+        f"{ours.title} {'; '.join(told)}. Ahead is an arm that scores higher{much}, or no lower{much} "
+        "with fewer tokens, latent steps counted."
+    )
+    return [Finding(together(verdicts), claim, text)]
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:
