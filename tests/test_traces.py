@@ -114,38 +114,11 @@ def test_share_one_replaces_all_but_the_answer_and_the_spaces():
     assert changed == f" {tag}\n\n  {tag} \n{BOX}\nafter"
 
 
-def joined(text: str, share: float, ratio: float, seed: int = 0, tags: Tags = TAGS):
-    return with_thoughts(text, share, ratio, WORDS, tags, random.Random(seed), joined=True)
-
-
-def test_neighbours_share_a_thought_of_at_most_five_steps():
-    text = f"7777\n777777\n\n77\n8888\n{BOX}"
-    found, told = joined(text, 1, 0.5)
-    tag = "<implicit_thought>{}</implicit_thought>"
-    assert found == f"{tag.format(5)}\n\n{tag.format(3)}\n{BOX}"
-    assert [len(ids) for ids in told] == [4, 6, 2, 4]
-    few, _ = joined(text, 1, 0.5, tags=TAGS.limited(3))
-    tags = [tag.format(n) for n in (2, 3, 3)]
-    assert few == f"{tags[0]}\n{tags[1]}\n\n{tags[2]}\n{BOX}", "no more than the model takes"
-
-
-@given(lines, st.floats(0.05, 1), st.floats(0.05, 1), st.integers(0, 50))
-def test_joined_thoughts_have_the_steps_and_words_of_those_apart(lines, share, ratio, seed):
-    text = "\n".join([*lines, BOX])
-    apart, told = with_thoughts(text, share, ratio, WORDS, TAGS, random.Random(seed))
-    found, same = joined(text, share, ratio, seed)
-    steps = [[int(n) for n in TAG.findall(changed)] for changed in (apart, found)]
-    assert same == told
-    assert sum(steps[0]) == sum(steps[1])
-    assert max(steps[1]) <= 5
-    words = [[line for line in c.split("\n") if not TAG.search(line)] for c in (apart, found)]
-    assert words[0] == words[1]
-
-
-def test_sentences_of_a_line_keep_the_line_end():
-    found, _ = joined(f"He ran. He fell! He rose.\n3. He sat.\n{BOX}", 1, 0.2)
-    assert found == f"<implicit_thought>4</implicit_thought>\n{BOX}"
-    assert joined(f"He ran. He fell!\n{BOX}", 0.1, 0.2)[0].count("\n") == 1
+def test_a_tokenizer_that_knows_no_places_is_asked_by_the_sentence():
+    slow = type(
+        "Slow", (), {"is_fast": False, "__call__": lambda _, text, **kw: {"input_ids": [len(text)]}}
+    )()
+    assert tokens_of(" ab\n c", [" ab\n", " c"], slow) == [[2], [1]]
 
 
 @given(texts)
@@ -263,17 +236,6 @@ def test_rows_longer_than_max_length_are_left_out():
 def test_rows_are_those_of_the_seed():
     how = Replacement(shares=(0.25,))
     assert rows_of(how, seed=1) == rows_of(how, seed=1) != rows_of(how, seed=2)
-
-
-def test_rows_of_joined_thoughts_stand_for_the_same_words():
-    apart, together = (
-        rows_of(Replacement(shares=(1,), loss_after="prompt", joined=joined))[0]
-        for joined in (False, True)
-    )
-    for key in ("reasoning", "groups"):
-        assert apart[key] == together[key]
-    assert apart["input_ids"].count(LATENT) == together["input_ids"].count(LATENT) == 4
-    assert len(together["input_ids"]) < len(apart["input_ids"])
 
 
 @pytest.mark.parametrize(

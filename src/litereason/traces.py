@@ -36,15 +36,12 @@ class Replacement:
         copies: rows for each share strictly between 0 and 1; shares 0 and 1 give one.
         ratio: latent steps per token of the sentence, t_r.
         loss_after: `first` tag (the paper's), `last` tag, or `prompt`: the whole completion.
-        joined: neighbours that are both replaced share a thought, as long as it has at most 5 steps:
-            fewer tags.
     """
 
     shares: tuple[float, ...] = (0.10, 0.25)
     copies: int = 5
     ratio: float = 0.2
     loss_after: str = "first"
-    joined: bool = False
 
     def __post_init__(self) -> None:
         if not self.shares or any(not 0 <= share <= 1 for share in self.shares):
@@ -136,42 +133,22 @@ def reasoning_and_answer(text: str) -> tuple[str, str]:
 
 
 def with_thoughts(
-    text: str,
-    share: float,
-    ratio: float,
-    tokenizer: Any,
-    tags: Tags,
-    rng: random.Random,
-    joined: bool = False,
+    text: str, share: float, ratio: float, tokenizer: Any, tags: Tags, rng: random.Random
 ) -> tuple[str, list[list[int]]]:
     """`text` with a random `share` of its sentences (at least one, if share > 0) as tags.
 
-    Args:
-        joined: see `Replacement`.
-
     Returns:
-        (the text; the token ids of each sentence that became a tag or a part of one, in order).
+        (the text; the token ids of each sentence that became a tag, in order).
     """
     sentences = split_sentences(text)
     ids = tokens_of(text, sentences, tokenizer)
     free = replaceable(sentences, tags.name)
     count = min(len(free), max(1, round(share * len(free)))) if share > 0 else 0
-    told: list[list[int]] = []
-    thoughts: list[tuple[int, int]] = []  # (the sentence that becomes the tag, steps)
-    for i in sorted(rng.sample(free, count)):
-        told.append(ids[i])
-        steps = steps_for(len(ids[i]), ratio)
-        first, taken = thoughts[-1] if joined and thoughts else (i, 0)
-        between = "".join(sentences[first + 1 : i])
-        if first < i and not between.strip() and taken + steps <= most_joined(tags):
-            after = sentences[i][len(sentences[i].rstrip()) :]
-            sentences[first : i + 1] = [sentences[first].rstrip(), *[""] * (i - first - 1), after]
-            thoughts[-1] = first, taken + steps
-        else:
-            thoughts.append((i, steps))
-    for i, steps in thoughts:
-        sentences[i] = sentences[i].replace(sentences[i].strip(), tags.text(steps), 1)
-    return "".join(sentences), told
+    chosen = sorted(rng.sample(free, count))
+    for i in chosen:
+        tag = tags.text(steps_for(len(ids[i]), ratio))
+        sentences[i] = sentences[i].replace(sentences[i].strip(), tag, 1)
+    return "".join(sentences), [ids[i] for i in chosen]
 
 
 def tokens_of(text: str, sentences: Sequence[str], tokenizer: Any) -> list[list[int]]:
@@ -191,11 +168,6 @@ def tokens_of(text: str, sentences: Sequence[str], tokenizer: Any) -> list[list[
         tokens = slice(bisect.bisect_right(ends, first), bisect.bisect_left(starts, last))
         told.append(found["input_ids"][tokens] if first < last else [])
     return told
-
-
-def most_joined(tags: Tags) -> int:
-    """Steps of a thought that several sentences share: what is prompted for and the model takes."""
-    return min(MAX_PROMPTED_STEPS, tags.max_latent_steps)
 
 
 def steps_for(tokens: int, ratio: float) -> int:
@@ -244,9 +216,7 @@ def training_rows(
     for number, (prompt, text) in enumerate(traces, 1):
         for share in how.shares:
             for _ in range(how.copies if 0 < share < 1 else 1):
-                changed, told = with_thoughts(
-                    text, share, how.ratio, tokenizer, tags, rng, how.joined
-                )
+                changed, told = with_thoughts(text, share, how.ratio, tokenizer, tags, rng)
                 ids = tags.expand(tokenizer(changed, add_special_tokens=False)["input_ids"])
                 tags.check(ids, f"trace {number}")
                 row = make_row(prompt, [*ids, tokenizer.eos_token_id], how.loss_after, tags)
