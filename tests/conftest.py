@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import litereason
 from litereason.checkpoints import save
-from litereason.model import LATENT_TOKEN
+from litereason.reserved_token import LATENT_TOKEN
 
 torch.set_num_threads(1)
 settings.register_profile("no-deadline", deadline=None)  # machines are shared

@@ -10,7 +10,7 @@ import torch
 
 from conftest import TAG_WORDS, random_llama, word_tokenizer
 from litereason import LatentConfig, attach, load, save
-from litereason.model import LATENT_TOKEN
+from litereason.reserved_token import LATENT_TOKEN
 
 lm_eval = pytest.importorskip("lm_eval")
 

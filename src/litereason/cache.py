@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
+from litereason.errors import LatentError
+
 
 class GrowingLayer(DynamicLayer):
     """Keys and values with room behind them: a new position copies that position only.
@@ -99,3 +101,32 @@ def hidden_states_of(cache: Cache) -> HiddenStateLayer:
     layer = HiddenStateLayer()
     cache.layers.append(layer)
     return layer
+
+
+def has_past(cache: Any) -> bool:
+    """Whether a KV cache holds any position."""
+    return cache is not None and cache.get_seq_length() > 0
+
+
+def check_cache(cache: Any, spine: Any) -> None:
+    """Raise `LatentError` if a KV cache was filled by another model, or without latent steps."""
+    if cache is None or not len(cache.layers):
+        return
+    past = int(cache.get_seq_length())
+    if not past:
+        return
+    layer = hidden_states_of(cache)
+    layers, width = spine.config.num_hidden_layers, spine.config.hidden_size
+    if layer.keys is not None and (cache.layers.index(layer), layer.keys.shape[-1]) != (
+        layers,
+        width,
+    ):
+        raise LatentError(
+            f"the KV cache was filled by another model: it has {cache.layers.index(layer)} layers of width "
+            f"{layer.keys.shape[-1]}, this model {layers} of width {width}"
+        )
+    if (held := layer.get_seq_length()) != past:
+        raise LatentError(
+            f"the KV cache holds {past} positions but the last hidden states of {held}: it was filled "
+            "by a model without latent steps. Fill it with this model, or pass none"
+        )

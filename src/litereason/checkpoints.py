@@ -31,7 +31,6 @@ from litereason.fingerprint import fingerprint, same_base
 from litereason.model import (
     LatentCausalLM,
     causal_lm,
-    check_match,
     detach,
     has_latents,
     install,
@@ -39,6 +38,7 @@ from litereason.model import (
     with_latents,
 )
 from litereason.projector import PROJECTORS, build_projector
+from litereason.reserved_token import check_match
 from litereason.tags import Tags
 
 SETTINGS = "litereason.json"

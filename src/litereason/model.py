@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,20 +23,18 @@ import torch
 from transformers import PreTrainedModel
 
 from litereason import latent_forward
-from litereason.cache import hidden_states_of, is_static
+from litereason.cache import check_cache, has_past, hidden_states_of, is_static
 from litereason.config import LatentConfig
 from litereason.console import say
 from litereason.errors import ConfigError, LatentError, ModelError
 from litereason.fingerprint import fingerprint, same_base
 from litereason.generation import latent_processors
-from litereason.projector import Projector, build_projector
+from litereason.projector import Projector, build_projector, check_not_quantized
+from litereason.reserved_token import reserve_latent_token
 from litereason.tags import Tags
 
-LATENT_TOKEN = "<|latent|>"
 # Backbones that take no position_ids but read positions off the attention mask, so that all is well.
 FROM_MASK = ("BloomModel",)
-# Tokens that published tokenizers reserve and nobody writes; the first that exists is used.
-RESERVED = re.compile(r"<\|?(latent|reserved_special_token_\d+|unused_?\d+|empty_output)\|?>")
 
 
 class Pickled:
@@ -312,11 +309,6 @@ def projector_of(model: Any) -> Any:
     return projector if copies is None else copies[projector.active_adapter]
 
 
-def has_past(cache: Any) -> bool:
-    """Whether a KV cache holds any position."""
-    return cache is not None and cache.get_seq_length() > 0
-
-
 @functools.cache
 def with_latents(base: type, mixin: type) -> type:
     """A class like `base` with `mixin` in front.
@@ -429,95 +421,3 @@ def _calls_backbone_with_ids(model: Any) -> bool:
         and entered.dtype == ids.dtype
         and entered.shape == ids.shape
     )
-
-
-def check_not_quantized(model: Any, projector: str) -> None:
-    """Raise `ModelError` if the projector would be copied from quantized weights."""
-    method = getattr(model, "quantization_method", None)
-    if method is not None and projector not in ("identity", "pause"):
-        raise ModelError(
-            f"the model is quantized ({method}), so its MLP cannot be copied and trained as projector "
-            f"{projector!r}. Load it unquantized, attach, train and save; or use projector='pause' or "
-            "'identity', which copy nothing"
-        )
-
-
-def check_cache(cache: Any, spine: Any) -> None:
-    """Raise `LatentError` if a KV cache was filled by another model, or without latent steps."""
-    if cache is None or not len(cache.layers):
-        return
-    past = int(cache.get_seq_length())
-    if not past:
-        return
-    layer = hidden_states_of(cache)
-    layers, width = spine.config.num_hidden_layers, spine.config.hidden_size
-    if layer.keys is not None and (cache.layers.index(layer), layer.keys.shape[-1]) != (
-        layers,
-        width,
-    ):
-        raise LatentError(
-            f"the KV cache was filled by another model: it has {cache.layers.index(layer)} layers of width "
-            f"{layer.keys.shape[-1]}, this model {layers} of width {width}"
-        )
-    if (held := layer.get_seq_length()) != past:
-        raise LatentError(
-            f"the KV cache holds {past} positions but the last hidden states of {held}: it was filled "
-            "by a model without latent steps. Fill it with this model, or pass none"
-        )
-
-
-def check_match(model: Any, tokenizer: Any) -> int:
-    """Check that tokenizer and model belong together; return the number of embedding rows.
-
-    Raises:
-        ModelError: the tokenizer has more tokens than the model has rows, or far fewer.
-    """
-    rows = model.get_input_embeddings().weight.shape[0]
-    size = len(tokenizer)
-    if size > rows or rows > 1.25 * size + 256:
-        raise ModelError(
-            f"the tokenizer has {size} tokens but the model embeds {rows}; "
-            "load both from the same checkpoint"
-        )
-    return rows
-
-
-def reserve_latent_token(model: Any, tokenizer: Any, config: LatentConfig) -> LatentConfig:
-    """Choose the token that marks latent slots, adding it where the embeddings have a free row.
-
-    Raises:
-        ModelError: no reserved token and no free row, or a `latent_token` that text can hold.
-    """
-    rows = check_match(model, tokenizer)
-    vocabulary = tokenizer.get_vocab()
-    name = config.latent_token
-    if name is None:
-        reserved = sorted(filter(RESERVED.fullmatch, tokenizer.get_added_vocab()))
-        name = reserved[0] if reserved else LATENT_TOKEN
-    if name not in vocabulary and max(vocabulary.values()) + 1 < rows:
-        tokenizer.add_special_tokens(
-            {"extra_special_tokens": [name]}, replace_extra_special_tokens=False
-        )
-        vocabulary = tokenizer.get_vocab()
-    if name not in vocabulary:
-        raise ModelError(
-            f"the tokenizer has no reserved token for latent slots and the model no free embedding "
-            f"row ({rows} rows, {len(tokenizer)} tokens). Name an unused special token with "
-            "LatentConfig(latent_token=...), or call model.resize_token_embeddings("
-            f"{rows + 1}) first"
-        )
-    token_id = vocabulary[name]
-    taken = {"pad": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id}
-    taken |= {"bos": tokenizer.bos_token_id, "unk": tokenizer.unk_token_id}
-    if token_id in taken.values() or name not in tokenizer.get_added_vocab():
-        use = next((k for k, v in taken.items() if v == token_id), "an ordinary word")
-        raise ModelError(
-            f"latent_token {name!r} (id {token_id}) is {use}; expected a special token that nothing "
-            "else uses"
-        )
-    if not tokenizer.added_tokens_decoder[token_id].special:  # decoding leaves special tokens out
-        tokenizer.add_special_tokens(
-            {"extra_special_tokens": [name]}, replace_extra_special_tokens=False
-        )
-    values = config.to_dict() | {"latent_token": name, "latent_token_id": token_id}
-    return LatentConfig.from_dict(values)

@@ -300,3 +300,14 @@ def last_block(model: Any) -> nn.Module | None:
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return module[-1]
     return None
+
+
+def check_not_quantized(model: Any, projector: str) -> None:
+    """Raise `ModelError` if the projector would be copied from quantized weights."""
+    method = getattr(model, "quantization_method", None)
+    if method is not None and projector not in ("identity", "pause"):
+        raise ModelError(
+            f"the model is quantized ({method}), so its MLP cannot be copied and trained as projector "
+            f"{projector!r}. Load it unquantized, attach, train and save; or use projector='pause' or "
+            "'identity', which copy nothing"
+        )

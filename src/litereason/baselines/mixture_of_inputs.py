@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from litereason import latent_forward
 from litereason.baselines.base import Arguments, Decoding, entropy, latent_steps, probabilities
-from litereason.cache import hidden_states_of
+from litereason.cache import has_past, hidden_states_of
 from litereason.errors import ConfigError
-from litereason.model import backbone, causal_lm, has_past, with_latents
+from litereason.model import backbone, causal_lm, with_latents
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

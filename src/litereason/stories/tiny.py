@@ -11,7 +11,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from litereason.model import LATENT_TOKEN
+from litereason.reserved_token import LATENT_TOKEN
 from litereason.stories import reasoning, world
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>", LATENT_TOKEN]
