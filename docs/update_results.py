@@ -3,8 +3,8 @@
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: comparison, hypotheses and arms RUN_DIR, bench RESULTS.jsonl, controls and eval
-SUMMARY.json, plans EVAL_DIR.
+it is if not. Kinds: comparison, picture, hypotheses and arms RUN_DIR, bench RESULTS.jsonl, controls and
+eval SUMMARY.json, plans EVAL_DIR.
 """
 
 import re
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from litereason import stats
+from litereason import report, stats
 from litereason.files import read_json, read_jsonl, write_text
+from litereason.report import trade_off
 from litereason.report.findings import findings
 from litereason.report.read import read_run
+from litereason.report.style import COLOURS
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin (\w+) (\S+) -->\n).*?(<!-- end -->)", re.S)
@@ -236,6 +238,25 @@ def arms(run: Path) -> str:
     return f"{table(ARMS, rows)}\n{found}\n{table(header, trained)}\n{note}\n"
 
 
+def picture(run: Path) -> str:
+    """The trade-off plot as a file of its own, light and dark, and a link to it."""
+    css = (Path(report.__file__).parent / "page.css").read_text(encoding="utf-8")
+    css = css[: css.index("* {")]
+    arms = [
+        "".join(f"--arm-{i}: {pair[dark]}; " for i, pair in enumerate(COLOURS)) for dark in (0, 1)
+    ]
+    css += (
+        f":root {{ {arms[0]} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {arms[1]} }} }}\n"
+    )
+    css += "svg { background: var(--page); font-family: system-ui, sans-serif; }"
+    drawn = trade_off.plot(read_run(run))
+    head, rest = drawn.split(">", 1)
+    opening = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
+    name = f"{run.name}.svg"
+    write_text(ROOT / "docs" / name, f"{opening}>\n<style>\n{css}\n</style>{rest}\n")
+    return f"![Accuracy against tokens a sample, latent steps counted]({name})\n"
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
     "arms": arms,
     "comparison": comparison,
@@ -243,12 +264,13 @@ KINDS: dict[str, Callable[[Path], str]] = {
     "bench": bench,
     "controls": controls,
     "eval": evaluation,
+    "picture": picture,
     "plans": plans,
 }
 
 
 # What a directory must hold for a block of its kind.
-READY = dict.fromkeys(("arms", "comparison", "hypotheses"), "comparison.json")
+READY = dict.fromkeys(("arms", "comparison", "hypotheses", "picture"), "comparison.json")
 READY["plans"] = "summary.json"
 
 
