@@ -86,7 +86,8 @@ def comparison(run: Path) -> str:
     header = [*ARMS[:-1], "fewer positions than base / RL, %", "of RL's gain, %", "minutes"]
     found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read_run(run)))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
-    return f"{table(header, rows)}\n{size}; minutes on one thread, mean of seeds.\n\n{found}\n"
+    size += "; minutes on one thread beside other work, mean of seeds."
+    return f"{table(header, rows)}\n{size}\n\n{found}\n"
 
 
 def hypotheses(run: Path) -> str:

@@ -7,6 +7,7 @@ A family is one question about one metric; Holm's correction is over a family's 
 - *latents*: do the latents do anything? LiteReason (as published, and distilled) against its ablations and
   its own trained pause.
 - *rivals*: is it ahead of the other latent methods? Both against each of them.
+- *short*: is it ahead of RL that is told to be short? Ours, and ours with that penalty, against it.
 - *reasoning*: does the task need any? RL and both against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
@@ -45,6 +46,7 @@ def pairs(
         wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
     wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
+    wanted += [("short", arm, "rl-lp", METRICS) for arm in PAUSE]
     wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", *MAIN)]
     wanted += [("variants", one, arm, METRICS) for one, arm in variants.items()]
     for question, a, b, metrics in wanted:

@@ -156,9 +156,13 @@ def _settings(run: Run) -> dict[str, str]:
         "Samples an item": [numbers.number(one.samples, 0) for one in found],
     }
     told = {}
+    base = run.arm("base")
     for name, values in shown.items():
         kinds = list(dict.fromkeys(values))
         # each arm's own model stands beside its command
+        if name == "Model" and base and len(kinds) > 1:
+            told["Base model"] = base.evaluations[0].model
+            continue
         told[name] = f"{len(kinds)} different ones" if len(kinds) > 2 else ", ".join(kinds)
     return {**told, "Seeds" if len(run.seeds) > 1 else "Seed": ", ".join(map(str, run.seeds))}
 

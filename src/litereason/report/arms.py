@@ -74,6 +74,10 @@ def read_arms(run: Path) -> Arms:
 
 
 def _nothing(run: Path) -> DataError:
+    if any(run.glob("seed-*")):
+        return DataError(
+            f"{run} holds no evaluated arm yet; its `litereason compare` command goes on"
+        )
     return DataError(
         f"{run / 'eval'} holds no evaluated arm; run `litereason eval --run_dir {run}` first"
     )
