@@ -223,7 +223,7 @@ def margin_of(run: Run) -> float:
 
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
     """One of ours beside other latent methods: the arms that it is compared with and no section else."""
-    apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values()}
+    apart = {"base", "rl", "rl-lp", "direct", "direct-rl", *PAUSE, *PAUSE.values()}
     rivals = [arm for arm in run.arms if arm.name not in apart and not arm.ablation]
     pairs = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in rivals]
     known = [(arm, one) for arm, one in pairs if one]
