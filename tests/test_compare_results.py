@@ -269,6 +269,7 @@ DIFFERENT = {
     "split": "train",
     "limit": 100,
     "max_new_tokens": 300,
+    "max_latent_steps": 1,
     "temperature": 1.0,
     "top_p": 0.9,
     "top_k": 0,
@@ -282,7 +283,7 @@ def test_arms_judged_otherwise_are_refused(run, key):
         write_comparison(run)
     told = str(error.value)
     assert "arm 'rl' under seed 1 was judged otherwise" in told
-    assert f"{key} {DIFFERENT[key]!r} and not {SETTINGS[key]!r}" in told
+    assert f"{key} {DIFFERENT[key]!r} and not {SETTINGS.get(key)!r}" in told
     assert not (run / "comparison.json").exists()
 
 
@@ -414,14 +415,19 @@ def test_broken_records_are_named(run, change, told):
 
 def test_pairs_and_their_families():
     arms = dict.fromkeys(("base", "rl", "direct-rl", "litereason", "litereason-lp", "pause"))
-    arms |= {"coconut": None, "litereason-noise": "noise", "litereason-lp-noise": "noise"}
+    arms |= {
+        "rl-lp": None,
+        "coconut": None,
+        "litereason-noise": "noise",
+        "litereason-lp-noise": "noise",
+    }
     found = list(pairs(arms))
     assert len({pair[1:] for pair in found}) == len(found)
     families = {
         question: {(a, b) for q, a, b, metric in found if (q, metric) == (question, "accuracy")}
-        for question in ("base", "rl", "latents", "rivals", "reasoning")
+        for question in ("base", "rl", "latents", "rivals", "short", "reasoning")
     }
-    whole = {"direct-rl", "litereason", "litereason-lp", "pause", "coconut"}
+    whole = {"direct-rl", "rl-lp", "litereason", "litereason-lp", "pause", "coconut"}
     assert families == {
         "base": {(arm, "base") for arm in whole | {"rl"}},
         "rl": {(arm, "rl") for arm in whole},
@@ -432,6 +438,7 @@ def test_pairs_and_their_families():
             ("litereason-lp", "litereason-lp-noise"),
         },
         "rivals": {("litereason", "coconut")},
+        "short": {("litereason", "rl-lp"), ("litereason-lp", "rl-lp")},
         "reasoning": {("rl", "direct-rl"), ("litereason", "direct-rl")},
     }
 

@@ -276,6 +276,10 @@ def test_other_latent_methods_are_compared(tmp_path):
     ):
         compare(run, found | {("litereason", "colar", "accuracy"): difference})
         assert told(run)[claim][0] == verdict
+    # no latent method, so no rival here
+    shutil.copytree(run / "eval/pause", run / "eval/rl-lp")
+    compare(run, found | {("litereason", "rl-lp", "accuracy"): (-0.1, -0.15, -0.05, 0.001)})
+    assert told(run)[claim][0] == "Held"
     longer, shorter, unclear = (
         (x, x - 1, x + 1, p) for x, p in ((9, 0.001), (-9, 0.001), (0.5, 1))
     )

@@ -315,8 +315,17 @@ def test_a_comparison_in_which_every_arm_failed_says_so(tmp_path):
     assert "No arm has a result" in page and "earned a reward" in page
     assert 'id="trade-off"' not in page and 'id="traces"' not in page
     (run / "comparison.json").write_text(json.dumps(data | {"arms": {}, "pairs": [], "seeds": []}))
-    with pytest.raises(DataError, match="holds no evaluated arm"):
+    with pytest.raises(DataError, match="holds no evaluated arm; run `litereason eval"):
         write_report(run)
+    (run / "seed-0").mkdir()
+    with pytest.raises(DataError, match="holds no evaluated arm yet; its `litereason compare`"):
+        write_report(run)
+
+
+def test_the_head_names_the_base_model_of_arms_with_their_own(tmp_path):
+    page = write_report(make_run(tmp_path)).read_text()
+    assert re.search(r"<dt>Base model</dt>\s*<dd>\S*/base</dd>", page)
+    assert "different ones" not in page
 
 
 def test_the_viewer_gets_what_was_written(tmp_path):

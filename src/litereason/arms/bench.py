@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[type, type | None]] = {
     "eval": (stages.EvalConfig, None),
 }
 _SEEN: set[str] = set()  # tasks, splits and prompts that were looked at
-TRACES, OWN = "traces", "own"  # under which every arm finds those of the base, of RL's policy
+TRACES, OWN = "traces", "own"  # names under which arms find those of the base, of RL's policy
 
 
 @dataclasses.dataclass
@@ -57,19 +57,21 @@ class Bench:
         model, name = str(model or self.model), self.arm if "collect" in self.changes else name
         return self._stage("collect", name, stages.collect, "traces.jsonl", model=model)
 
-    def own_traces(self) -> tuple[Path, Path]:
-        """(RL's policy, its own right traces): where a reasoner that learns to be silent starts."""
+    def reasoner(self) -> Section:
+        """RL's policy and its own right traces, for `sft`: where thinking in silence is learned from."""
         policy = self.trained("rl", "rl")
-        return policy, self.collect(policy, OWN)
+        return {"model": str(policy), "traces": str(self.collect(policy, OWN))}
 
-    def traces_of(self, arm: str) -> Path:
-        """The traces that another arm trained on, whatever it was told."""
-        found = [f"collect/{OWN}"]
+    def reasoner_of(self, arm: str) -> Section:
+        """The same with the traces that another arm trained on, whatever it was told."""
+        places = [f"collect/{OWN}"]
         if not self.dry:
-            note = files.read_json(self.run / "arms" / f"{arm}.json")
-            found = [place for place in note["stages"] if place.startswith("collect/")]
-        self._use(*found[0].split("/"))
-        return self.run / found[0] / "traces.jsonl"
+            places = files.read_json(self.run / "arms" / f"{arm}.json")["stages"]
+        policy = self.trained("rl", "rl")
+        name = next(place for place in places if place.startswith("collect/")).split("/")[1]
+        self._use("collect", name)
+        traces = self.run / "collect" / name / "traces.jsonl"
+        return {"model": str(policy), "traces": str(traces)}
 
     def sft(self, **settings: Any) -> Path:
         """This arm's model after supervised training on the traces."""

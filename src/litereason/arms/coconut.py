@@ -15,8 +15,6 @@ class Coconut(Arm):
     needs = ("rl", "collect-own")
 
     def run(self, bench: Bench) -> None:
-        policy, traces = bench.own_traces()
-        told = {"model": str(policy), "traces": str(traces), "method": "coconut", "mode": "plain"}
-        model = bench.sft(**told)
+        model = bench.sft(**bench.reasoner(), method="coconut", mode="plain")
         prefix = "" if bench.dry else files.read_json(model.parent / "summary.json")["prefix"]
         bench.evaluate(model, self.title, mode="plain", prefix=prefix)

@@ -16,8 +16,7 @@ class Colar(Arm):
     needs = ("rl", "collect-own")
 
     def run(self, bench: Bench) -> None:
-        policy, traces = bench.own_traces()
-        model = bench.sft(model=str(policy), traces=str(traces), **TOLD)
+        model = bench.sft(**bench.reasoner(), **TOLD)
         bench.evaluate(model, self.title, mode="plain", decoding="colar")
 
 

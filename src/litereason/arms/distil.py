@@ -24,9 +24,8 @@ class Distil(Arm):
     needs = ("rl", "collect-own")
 
     def run(self, bench: Bench) -> None:
-        policy, traces = bench.own_traces()
-        told = {"model": str(policy), "traces": str(traces), "method": "distil"}
-        bench.evaluate(bench.sft(**THOUGHTS, **told), self.title, mode="latent")
+        model = bench.sft(**bench.reasoner(), **THOUGHTS, method="distil")
+        bench.evaluate(model, self.title, mode="latent")
 
 
 class DistilShort(Arm):
@@ -51,9 +50,8 @@ class DistilPause(Arm):
     needs = ("distil",)
 
     def run(self, bench: Bench) -> None:
-        policy, traces = bench.trained("rl", "rl"), bench.traces_of("distil")
-        told = {"model": str(policy), "traces": str(traces), "projector": "pause"}
-        bench.evaluate(bench.sft(**THOUGHTS, **told), self.title, mode="latent")
+        model = bench.sft(**bench.reasoner_of("distil"), **THOUGHTS, projector="pause")
+        bench.evaluate(model, self.title, mode="latent")
 
 
 class DistilOtherRow(Ablated):

@@ -263,7 +263,7 @@ def run_collect(config: CompareConfig, seed: int) -> None:
 
 def run_collect_own(config: CompareConfig, seed: int) -> None:
     """Those of RL's policy."""
-    config.bench("collect-own", seed).own_traces()
+    config.bench("collect-own", seed).reasoner()
 
 
 def write_note(

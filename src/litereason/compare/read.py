@@ -20,8 +20,8 @@ from litereason.errors import DataError
 from litereason.records import VALUES, item_means
 
 # What every evaluation must have in common.
-SAME = ("task", "task_options", "split", "limit", "max_new_tokens", "temperature", "top_p", "top_k")
-SAME += ("max_latent_steps",)
+SAME = ("task", "task_options", "split", "limit", "max_new_tokens", "max_latent_steps")
+SAME += ("temperature", "top_p", "top_k")
 
 # Fields of a record that figures are made from.
 FIELDS: dict[str, Any] = {
