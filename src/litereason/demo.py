@@ -21,7 +21,7 @@ EPOCHS = 3  # passes over the RL prompts, so that the projector is refreshed twi
 
 @dataclasses.dataclass(kw_only=True)
 class DemoConfig:
-    """Run every stage on the embedded task and write a report (about 20 minutes on 2 cores)."""
+    """Run every stage on the embedded task and write a report (about 15 minutes on 2 cores)."""
 
     run_dir: str = option("runs/demo", "where everything goes")
     quick: bool = option(False, "a smaller run of a few minutes, to see all stages work")
