@@ -441,6 +441,17 @@ def test_pairs_and_their_families():
         "short": {("litereason", "rl-lp"), ("litereason-lp", "rl-lp")},
         "reasoning": {("rl", "direct-rl"), ("litereason", "direct-rl")},
     }
+    arms = dict.fromkeys(("rl-lp", "distil", "brief", "brief-rl", "brief-words", "brief-pause"))
+    found = list(pairs(arms | {"brief-other-row": "other_row"}))
+    asked = {(question, a, b) for question, a, b, metric in found if metric == "accuracy"}
+    assert asked == {
+        ("latents", "brief", "brief-pause"),
+        ("latents", "brief", "brief-other-row"),
+        ("short", "distil", "rl-lp"),
+        ("short", "brief", "rl-lp"),
+        ("short", "brief", "brief-rl"),
+        ("short", "brief", "brief-words"),
+    }
 
 
 def test_p_values_are_corrected_within_a_family(tmp_path):

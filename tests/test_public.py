@@ -41,7 +41,7 @@ def test_option_names_are_frozen():
     method = {"method", "method_options"}
     writing = {"model", "task_options", "plans", "run_dir", "name", "words", "rounds", "seed"}
     expected = {
-        CollectConfig: shared | sampler | {"demonstrations"},
+        CollectConfig: shared | sampler | {"demonstrations", "prune"},
         SFTConfig: shared | sft | method | {"eval_traces", "eval_rows", "trainer"},
         RLConfig: shared | method | {"trainer", "rewards", "lora", "dry_run", "launch"},
         EvalConfig: shared | sampler | {"ablation", "title", "lens"},

@@ -49,29 +49,34 @@ class Bench:
     dry: bool = False
     used: list[str] = dataclasses.field(default_factory=list)
 
-    def collect(self, model: str | Path | None = None, name: str = TRACES) -> Path:
+    def collect(self, model: str | Path | None = None, name: str = TRACES, **settings: Any) -> Path:
         """Traces of a model (by default the base) that earned a reward.
 
         Arms share them by name; one that is told to collect otherwise has its own.
         """
         model, name = str(model or self.model), self.arm if "collect" in self.changes else name
-        return self._stage("collect", name, stages.collect, "traces.jsonl", model=model)
+        settings = {"model": model} | settings
+        return self._stage("collect", name, stages.collect, "traces.jsonl", **settings)
 
-    def reasoner(self) -> Section:
-        """RL's policy and its own right traces, for `sft`: where thinking in silence is learned from."""
-        policy = self.trained("rl", "rl")
-        return {"model": str(policy), "traces": str(self.collect(policy, OWN))}
+    def reasoner(self, arm: str = "rl", name: str = OWN, **settings: Any) -> Section:
+        """The policy of an arm's RL and its own right traces, for `sft`: where silent thinking is learned.
 
-    def reasoner_of(self, arm: str) -> Section:
+        Args:
+            name, settings: of the traces.
+        """
+        policy = self.trained("rl", arm)
+        return {"model": str(policy), "traces": str(self.collect(policy, name, **settings))}
+
+    def reasoner_of(self, arm: str, policy: str = "rl") -> Section:
         """The same with the traces that another arm trained on, whatever it was told."""
         places = [f"collect/{OWN}"]
         if not self.dry:
             places = files.read_json(self.run / "arms" / f"{arm}.json")["stages"]
-        policy = self.trained("rl", "rl")
-        name = next(place for place in places if place.startswith("collect/")).split("/")[1]
+        model = self.trained("rl", policy)
+        name = [place for place in places if place.startswith("collect/")][-1].split("/")[1]
         self._use("collect", name)
         traces = self.run / "collect" / name / "traces.jsonl"
-        return {"model": str(policy), "traces": str(traces)}
+        return {"model": str(model), "traces": str(traces)}
 
     def sft(self, **settings: Any) -> Path:
         """This arm's model after supervised training on the traces."""

@@ -3,6 +3,8 @@
 from litereason.arms.arm import Arm
 from litereason.arms.bench import Bench
 
+# SFT on whole traces, in words
+PLAIN = {"mode": "plain", "train": "all", "loss_after": "prompt", "shares": [0.0]}
 PENALTY = {"length_penalty": "correct_only"}  # naive penalties are reported to hurt (2602.02099)
 
 
@@ -13,8 +15,7 @@ class Sft(Arm):
     needs = ("collect",)
 
     def run(self, bench: Bench) -> None:
-        plain = {"mode": "plain", "train": "all", "loss_after": "prompt", "shares": [0.0]}
-        bench.evaluate(bench.sft(**plain), self.title, mode="plain")
+        bench.evaluate(bench.sft(**PLAIN), self.title, mode="plain")
 
 
 class Rl(Arm):

@@ -4,11 +4,12 @@ A family is one question about one metric; Holm's correction is over a family's 
 
 - *base*: does an arm change anything? Every arm against base.
 - *rl*: what does it cost against ordinary RL? Every other arm against rl.
-- *latents*: do the latents do anything? LiteReason (as published, and distilled) against its ablations and
-  its own trained pause.
-- *rivals*: is it ahead of the other latent methods? Both against each of them.
-- *short*: is it ahead of RL that is told to be short? Ours, and ours with that penalty, against it.
-- *reasoning*: does the task need any? RL and both against direct RL.
+- *latents*: do the latents do anything? LiteReason (as published, distilled, brief) against its ablations
+  and its own trained pause.
+- *rivals*: is it ahead of the other latent methods? The three against each of them.
+- *short*: is it ahead of short reasoning in words? All of ours against RL with a length penalty; the brief
+  one also against the steps of its own recipe that take no latents.
+- *reasoning*: does the task need any? RL and the three against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
 Ablated arms answer the third question only, so they do not crowd the first two.
@@ -23,8 +24,11 @@ PAUSE = {
     "litereason-lp": "pause",
     "distil": "distil-pause",
     "distil-lp": "distil-pause",
+    "brief": "brief-pause",
 }
-MAIN = ("litereason", "distil")
+MAIN = ("litereason", "distil", "brief")
+# Short reasoning in words, and which of ours are held against it.
+SHORT = {"rl-lp": tuple(PAUSE), "brief-rl": ("brief",), "brief-words": ("brief",)}
 RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
 
 
@@ -46,7 +50,7 @@ def pairs(
         wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
     wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
-    wanted += [("short", arm, "rl-lp", METRICS) for arm in PAUSE]
+    wanted += [("short", arm, one, METRICS) for one, ours in SHORT.items() for arm in ours]
     wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", *MAIN)]
     wanted += [("variants", one, arm, METRICS) for one, arm in variants.items()]
     for question, a, b, metrics in wanted:

@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from litereason.compare.pairs import MAIN, PAUSE
 from litereason.errors import ConfigError
 from litereason.report import figures, latents, numbers, traces, trade_off, viewer
 from litereason.report.claims import MARKS
@@ -136,11 +137,8 @@ def _tables(run: Run) -> dict[str, Any]:
 
 def _side_by_side(run: Run) -> list[str]:
     """The arms that the viewer shows at first."""
-    shown = (
-        "base",
-        "rl",
-        *(("distil", "distil-pause") if run.arm("distil") else ("litereason", "pause")),
-    )
+    ours = next((arm.name for arm in run.ours()), MAIN[0])
+    shown = ("base", "rl", ours, PAUSE[ours])
     names = [name for name in shown if run.arm(name)]
     return names if len(names) > 1 else [arm.name for arm in run.arms if not arm.ablation][:4]
 

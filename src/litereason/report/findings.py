@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from litereason.compare.pairs import PAUSE
+from litereason.compare.pairs import PAUSE, SHORT
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -222,9 +222,18 @@ def margin_of(run: Run) -> float:
 
 
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
-    """One of ours beside other latent methods: the arms that it is compared with and no section else."""
-    apart = {"base", "rl", "rl-lp", "direct", "direct-rl", *PAUSE, *PAUSE.values()}
-    rivals = [arm for arm in run.arms if arm.name not in apart and not arm.ablation]
+    """One of ours beside other latent methods, and beside short reasoning in words."""
+    apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values(), *SHORT}
+    others = [arm for arm in run.arms if arm.name not in apart and not arm.ablation]
+    words = [arm for arm in run.arms if arm.name in SHORT]
+    return [
+        *_ahead_of(run, ours, others, "the other latent methods"),
+        *_ahead_of(run, ours, words, "short reasoning in words"),
+    ]
+
+
+def _ahead_of(run: Run, ours: Arm, rivals: Sequence[Arm], called: str) -> list[Finding]:
+    """One of ours beside those of `rivals` that it is compared with."""
     pairs = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in rivals]
     known = [(arm, one) for arm, one in pairs if one]
     if not known:
@@ -236,13 +245,12 @@ def _rivals(run: Run, ours: Arm) -> list[Finding]:
         told.append(f"minus {arm.title}: {numbers.difference(one)}")
         if longer:
             told[-1] += f", with {numbers.size(longer)} tokens"
-    claim = f"{ours.title} is ahead of the other latent methods"
     much = f" by more than {numbers.number(100 * MARGIN, 0)} points" if margin_of(run) else ""
     text = (
         f"{ours.title} {'; '.join(told)}. Ahead is an arm that scores higher{much}, or no lower{much} "
         "with fewer tokens, latent steps counted."
     )
-    return [Finding(together(verdicts), claim, text)]
+    return [Finding(together(verdicts), f"{ours.title} is ahead of {called}", text)]
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:

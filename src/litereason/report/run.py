@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from litereason.compare.pairs import MAIN
+
 # What every arm's figures hold; others are the task's own.
 SCORES = ("accuracy", "reward")
 LENGTHS = ("discrete_tokens", "total_tokens", "latent_steps", "trigger_rate")
@@ -30,6 +32,12 @@ ARM_ORDER = (
     "distil-lp",
     "distil-pause",
     "distil-other-row",
+    "brief",
+    "brief-rl",
+    "brief-whole",
+    "brief-words",
+    "brief-pause",
+    "brief-other-row",
     "sft",
     "rl-lp",
     "litereason-lp",
@@ -293,8 +301,8 @@ class Run:
         return next((arm for arm in self.arms if arm.name == name), None)
 
     def ours(self) -> list[Arm]:
-        """LiteReason's arms of which everything is asked, the distilled one first."""
-        return [arm for name in ("distil", "litereason") if (arm := self.arm(name))]
+        """LiteReason's arms of which everything is asked, the last step of the recipe first."""
+        return [arm for name in reversed(MAIN) if (arm := self.arm(name))]
 
     def score(self, arm: Arm) -> Estimate:
         """The arm's estimate of `metric`."""

@@ -8,11 +8,15 @@ from typing import Any
 
 from litereason import cost, files
 from litereason.console import say
-from litereason.errors import DataError
+from litereason.errors import ConfigError, DataError
 from litereason.options import option
+from litereason.pruning import prune
 from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.stages.settings import StageConfig
 from litereason.tasks.base import Example, Task, scores
+
+Row = dict[str, Any]
+PARTIAL, SUMMARY = "samples.partial.jsonl", "summary.json"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -20,24 +24,47 @@ class CollectConfig(StageConfig, SamplingConfig):
     """Stage 1: sample traces and keep those that earn a reward."""
 
     demonstrations: bool = option(False, "take the task's own right traces; nothing is sampled")
+    prune: float | None = option(
+        None, "leave out sentences that earlier ones add less than so many nats a token to"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prune is not None and not self.prune >= 0:
+            raise ConfigError(f"--prune is {self.prune}; expected 0 or more nats a token")
+        if self.prune is not None and self.mode == "latent":
+            raise ConfigError(
+                "--prune judges what is reasoned in words; with it, collect with --mode plain"
+            )
 
 
 def collect(config: CollectConfig) -> Path:
-    """Sample `samples` completions a prompt; write those with reward above 0 to `traces.jsonl`."""
-    with config.open("collect") as opened:
-        return sample_traces(config, *opened)
-
-
-def sample_traces(
-    config: CollectConfig, directory: Path, task: Task, examples: list[Example]
-) -> Path:
-    """The same in the stage's directory."""
-    out = directory / "traces.jsonl"
-    if out.exists():
-        say(f"collect: already complete, {out}")
+    """Write traces to `traces.jsonl`: sampled ones with a reward above 0, or the task's demonstrations."""
+    with config.open("collect") as (directory, task, examples):
+        out = directory / "traces.jsonl"
+        if out.exists():
+            say(f"collect: already complete, {out}")
+            return out
+        if config.demonstrations:
+            rows = demonstrations(task, examples)
+        else:
+            rows = sampled(config, directory, task, examples)
+        if config.prune is not None:
+            rows = pruned(config, config.prune, directory, task, examples, rows)
+        files.write_jsonl(out, rows)
+        (directory / PARTIAL).unlink(missing_ok=True)
+        say(f"collect: {len(rows)} traces, {out}")
         return out
-    if config.demonstrations:
-        return write_demonstrations(out, task, examples)
+
+
+def sampled(
+    config: CollectConfig, directory: Path, task: Task, examples: list[Example]
+) -> list[Row]:
+    """`config.samples` completions a prompt, those with a reward above 0.
+
+    Raises:
+        DataError: there is none.
+    """
     start = time.perf_counter()
     model, tokenizer = config.load(latents=config.mode == "latent")
     prompts = [task.prompt(example, config.mode) for example in examples]
@@ -59,27 +86,24 @@ def sample_traces(
             for example, done, reward in zip(chosen, completions, rewards, strict=True)
         ]
 
-    partial = directory / "samples.partial.jsonl"
     title = f"collect {config.name}"
-    rows = sample(model, tokenizer, encoded, config, record, partial, title)
+    rows = sample(model, tokenizer, encoded, config, record, directory / PARTIAL, title)
     kept = [row for row in rows if (row["reward"] or 0) > 0]
     if not kept:
         raise DataError(
             f"none of {len(rows)} samples earned a reward. Use a stronger model or an easier task, more "
             "--samples under another --name, or --demonstrations if the task has them"
         )
-    fields = ("item", "sample", "completion", "reward")
-    files.write_jsonl(out, [{field: row[field] for field in fields} for row in kept])
-    files.write_json(directory / "summary.json", {"samples": len(rows), "kept": len(kept)})
+    say(f"collect: kept {len(kept)} of {len(rows)} samples")
+    files.write_json(directory / SUMMARY, {"samples": len(rows), "kept": len(kept)})
     lengths = [len(encoded[row["prompt_index"]]) for row in rows]
     taken = time.perf_counter() - start
     cost.write(directory, cost.of_sampling(model, lengths, rows, taken))
-    partial.unlink(missing_ok=True)
-    say(f"collect: kept {len(kept)} of {len(rows)} samples, {out}")
-    return out
+    fields = ("item", "sample", "completion", "reward")
+    return [{field: row[field] for field in fields} for row in kept]
 
 
-def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> Path:
+def demonstrations(task: Task, examples: Sequence[Example]) -> list[Row]:
     """The task's own right completions as traces: a warm-up for models too small to earn any.
 
     Raises:
@@ -89,4 +113,28 @@ def write_demonstrations(out: Path, task: Task, examples: Sequence[Example]) -> 
     rows = [{"item": name, "completion": text} for name, text in made.items() if text is not None]
     if not rows:
         raise DataError(f"task {task.name!r} has no demonstrations; leave --demonstrations out")
-    return files.write_jsonl(out, rows)
+    return rows
+
+
+def pruned(
+    config: CollectConfig,
+    least: float,
+    directory: Path,
+    task: Task,
+    examples: list[Example],
+    rows: list[Row],
+) -> list[Row]:
+    """The same without the sentences that the prompt tells by itself, as the model sees it."""
+    model, tokenizer = config.load(latents=False)
+    prompts = {
+        example.id: encode(tokenizer, task.prompt(example, config.mode)) for example in examples
+    }
+    traces = [(prompts[row["item"]], row["completion"]) for row in rows]
+    found = prune(model, tokenizer, traces, least, config.batch_size)
+    path = directory / SUMMARY
+    told = files.read_json(path) if path.exists() else {}
+    told |= {"sentences": found.sentences, "left_out": found.left_out}
+    files.write_json(path, told)
+    cost.write(directory, found.cost, "prune")
+    say(f"prune: left out {found.left_out} of {found.sentences} sentences")
+    return [row | {"completion": text} for row, text in zip(rows, found.texts, strict=True)]

@@ -1,0 +1,91 @@
+"""Short, then silent: RL, RL with a length penalty, no sentence that the prompt tells, distilled thoughts.
+
+Each step shortens reasoning in its own way; the arms in words between them say what each is worth
+(docs/research.md).
+"""
+
+from typing import Any, ClassVar
+
+from litereason.arms.ablated import Ablated
+from litereason.arms.arm import Arm
+from litereason.arms.bench import Bench
+from litereason.arms.distil import THOUGHTS
+from litereason.arms.litereason import TAG, LiteReason
+from litereason.arms.rl import PENALTY, PLAIN
+
+PRUNE = 0.1  # nats a token that earlier reasoning adds to a sentence, or it is left out (docs/research.md)
+
+
+class BriefRl(Arm):
+    name, title = "brief-rl", "RL, then RL + length penalty"
+    trains = "RL's policy, by GRPO with a penalty on long right answers"
+    costs = "its reasoning in words"
+    needs = ("rl",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.rl(bench.trained("rl", "rl"), mode="plain", **PENALTY)
+        bench.evaluate(model, self.title, mode="plain")
+
+
+class BriefWhole(Arm):
+    name, title = "brief-whole", "LiteReason, brief: nothing left out"
+    trains = (
+        "the policy of RL and a length penalty after it, and a projector, on its own right traces, each "
+        "latent step toward the words that it stands for"
+    )
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("brief-rl",)
+
+    def run(self, bench: Bench) -> None:
+        told = bench.reasoner(BriefRl.name, self.name)
+        model = bench.sft(**told, **THOUGHTS, method="distil")
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class Brief(Arm):
+    name, title = "brief", "LiteReason, brief"
+    trains = f"{BriefWhole.trains}; then on traces without the sentences that the prompt tells"
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("brief-whole",)
+
+    def run(self, bench: Bench) -> None:
+        told = {"model": str(bench.trained("sft", BriefWhole.name))}
+        told = bench.reasoner(BriefRl.name, self.name, prune=PRUNE) | told
+        model = bench.sft(**told, **THOUGHTS, method="distil")
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class BriefWords(Arm):
+    name, title = "brief-words", "LiteReason, brief: in words"
+    trains = "the policy of RL and a length penalty after it, on the traces of `brief`, in words"
+    costs = "its reasoning in words"
+    needs = ("brief",)
+
+    def run(self, bench: Bench) -> None:
+        told = bench.reasoner_of("brief", BriefRl.name)
+        bench.evaluate(bench.sft(**told, **PLAIN), self.title, mode="plain")
+
+
+class BriefPause(Arm):
+    name, title = "brief-pause", "LiteReason, brief: trained pause"
+    trains = (
+        "the policy of RL and a length penalty after it, and one embedding for all latent steps, on the "
+        "traces of `brief`: cross-entropy alone"
+    )
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("brief",)
+
+    def run(self, bench: Bench) -> None:
+        told = bench.reasoner_of("brief", BriefRl.name)
+        model = bench.sft(**told, **THOUGHTS, projector="pause")
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class BriefOtherRow(Ablated):
+    name, title = "brief-other-row", "LiteReason, brief: another row's latents"
+    needs = ("brief",)
+    stage = "sft"
+    settings: ClassVar[dict[str, Any]] = {"ablation": "other_row"}
