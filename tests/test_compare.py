@@ -236,7 +236,7 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     short = told("rl/brief-rl")
     assert short["model"] == str(run / "rl" / "rl" / "model")
     assert short["trainer"]["length_penalty"] == "correct_only"
-    assert told("collect/brief")["prune"] == 0.1 and told("collect/brief-whole")["prune"] is None
+    assert told("collect/brief")["prune"] == 1.0 and told("collect/brief-whole")["prune"] is None
     assert told("sft/brief")["model"] == str(run / "sft" / "brief-whole" / "model")
     for name in ("brief", "brief-words", "brief-pause"):
         if name != "brief":

@@ -1,138 +1,95 @@
-"""Sentences that the prompt tells: what reasoning adds to each, against a loop of one pass a token."""
+"""Sentences that restate the prompt: which are left out, and that nothing else changes."""
 
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from conftest import random_llama
-from litereason import cost, files
+from litereason import files
 from litereason.cli import main
 from litereason.errors import ConfigError
-from litereason.pruning import gains, log_probs, prune
+from litereason.pruning import prune, restated
 from litereason.stages import CollectConfig
 
 pytest.importorskip("pysbd")
 
-PROMPT = [1, 7, 9, 12, 6]
-#         0        1              2     3   4             5
-TEXT = "\n w5 w6\n w7 w8 w9 w9\n w3\n\n w4 w4 w1\n w2 \\boxed{No}\n"
+PROMPT = "1. Otto owned the lantern at first.\n2. Ilse died.\nDoes this contradict itself? Answer."
+TEXT = (
+    "\n1. Otto lantern\n2. reads: Ilse died.\n2. Ilse dead\nThe LANTERN! Otto died.\n\n...\nOtto "
+    "\\boxed{No}\n"
+)
 
 
-@pytest.fixture
-def model(words):
-    return random_llama(words)
-
-
-def one_by_one(model, ids: list[int], start: int) -> list[float]:
-    """Log-probability of `ids` from `start` on, a forward pass a token."""
-    found = []
-    for k in range(start, len(ids)):
-        logits = model(input_ids=torch.tensor([ids[:k]])).logits[0, -1]
-        found.append(logits.log_softmax(-1)[ids[k]].item())
-    return found
-
-
-def naive_gains(model, words) -> list[float | None]:
-    """The same, by hand: which tokens each sentence has is written out."""
-    ids = words(TEXT, add_special_tokens=False)["input_ids"]
-    whole = one_by_one(model, PROMPT + ids, len(PROMPT))
-    found: list[float | None] = []
-    # (with its white space, from, to): "w5 w6", "w7 w8 w9 w9", "w3", a blank line, "w4 w4 w1", the answer
-    found: list[float | None] = [None]
-    for lead, first, last in [
-        (0, 1, 3),
-        (3, 4, 8),
-        (8, 9, 10),
-        (0, 0, 0),
-        (10, 12, 15),
-        (15, 16, 18),
-    ]:
-        if last - first < 2:
-            found.append(None)
-            continue
-        alone = one_by_one(model, PROMPT + ids[lead:last], len(PROMPT))[first - lead :]
-        added = [a - b for a, b in zip(whole[first:last], alone, strict=True)][1:]
-        found.append(sum(added) / len(added))
-    return found
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_gains_are_those_of_a_pass_a_token(model, words, batch_size):
-    found = gains(model, words, PROMPT, TEXT, batch_size)
-    assert found == pytest.approx(naive_gains(model, words), abs=1e-9)
-    assert (
-        abs(found[1]) < 1e-9 and abs(found[2]) > 1e-3
-    )  # nothing but a line break came before the first
-
-
-def test_passages_of_all_lengths_share_a_prompt(model):
-    passages = [[5, 6, 7], [8], [9, 9, 9, 9, 9]]
-    for found, ids in zip(log_probs(model, PROMPT, passages), passages, strict=True):
-        expected = one_by_one(model, PROMPT + ids, len(PROMPT))
-        assert found.tolist() == pytest.approx(expected, abs=1e-9)
-
-
-def test_sentences_that_gain_less_are_left_out_and_the_rest_stays_as_it_is(model, words):
-    added = naive_gains(model, words)
-    least = (added[2] + added[5]) / 2  # between the two that differ
-    stays, goes = (" w7 w8 w9 w9\n", " w4 w4 w1\n")[:: 1 if added[2] > added[5] else -1]
-    found = prune(model, words, [(PROMPT, TEXT), (PROMPT, " w2 \\boxed{No}")], least)
-    expected = TEXT.replace(goes, "")
-    expected = expected.replace(" w5 w6\n", "") if added[1] < least else expected
-    assert stays in found.texts[0] and found.texts == [expected, " w2 \\boxed{No}"]
-    assert (found.sentences, found.left_out) == (4, 1 + (added[1] < least))
-
-
-def test_the_answer_and_what_cannot_be_judged_stay(model, words):
-    everything = prune(model, words, [(PROMPT, TEXT)], float("inf"))
-    assert everything.texts == ["\n w3\n\n w2 \\boxed{No}\n"] and everything.left_out == 3
-    nothing = prune(model, words, [(PROMPT, TEXT)], -float("inf"))
-    assert nothing.texts == [TEXT] and nothing.left_out == 0
-
-
-def test_it_costs_the_prompt_once_and_the_trace_twice(model, words):
-    length = len(words(TEXT, add_special_tokens=False)["input_ids"])
-    found = prune(model, words, 2 * [(PROMPT, TEXT)], 0.1).cost
-    assert found.forward_positions == 2 * (len(PROMPT) + 2 * length)
-    assert found.flops == 2 * cost.weights(model) * found.forward_positions
-
-
-def test_a_tokenizer_that_knows_no_places_is_refused(model, words):
-    class Slow:
-        is_fast = False
-
-    with pytest.raises(ConfigError, match="Slow does not say which characters a token is"):
-        prune(model, Slow(), [(PROMPT, TEXT)], 0.1)
+def test_the_share_is_that_of_the_best_source():
+    sources = [{"a", "b"}, {"b", "c", "d"}]
+    for said, share in (("b", 1), ("bc", 1), ("ad", 1 / 2), ("bcx", 2 / 3), ("xx", 0), ("aab", 1)):
+        assert restated(said, sources) == share, said
+    assert restated("", sources) == 0 and restated("a", []) == 0
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("share", "out"),
     [
-        ({"prune": 0.1, "mode": "latent"}, "collect with --mode plain"),
-        ({"prune": -0.1}, "--prune is -0.1; expected"),
-        ({"prune": float("nan")}, "--prune is nan; expected"),
+        (1.0, ["1. Otto lantern\n", "The LANTERN! "]),
+        (0.7, ["1. Otto lantern\n", "2. reads: Ilse died.\n", "The LANTERN! "]),  # 3 of 4 words
+        (
+            0.5,
+            [
+                "1. Otto lantern\n",
+                "2. reads: Ilse died.\n",
+                "2. Ilse dead\n",
+                "The LANTERN! ",
+                "Otto died.\n",
+            ],
+        ),
     ],
 )
-def test_settings_that_cannot_be_are_refused(told, says):
-    with pytest.raises(ConfigError, match=says):
-        CollectConfig(model="anything", **told)
+def test_what_restates_a_sentence_is_left_out_and_the_rest_stays(share, out):
+    expected = TEXT
+    for sentence in out:
+        assert sentence in expected
+        expected = expected.replace(sentence, "", 1)
+    assert prune(TEXT, PROMPT, share) == (expected, 6, len(out))
 
 
-def test_collected_traces_are_pruned(tiny_base, tmp_path, capsys):
-    told = ["collect", "--model", tiny_base, "--run_dir", tmp_path, "--limit", 10, "--samples", 4]
+def test_a_share_must_be_reached_in_one_sentence():
+    assert prune("Otto died.\nNo", PROMPT, 1.0) == ("Otto died.\nNo", 1, 0)
+
+
+def test_thoughts_and_answers_stay():
+    text = "<implicit_thought>1</implicit_thought>\nOtto lantern\n\\boxed{Otto}"
+    assert prune(text, PROMPT + " implicit_thought", 0.1)[0] == text.replace("Otto lantern\n", "")
+
+
+@given(st.text(alphabet="ab .!\n", max_size=60), st.text(alphabet="ab .!\n", max_size=60))
+def test_any_text_keeps_its_order_and_what_the_prompt_lacks(text, prompt):
+    left, there, out = prune(text, prompt, 1.0)
+    rest = iter(text)
+    assert all(letter in rest for letter in left), "pieces of the text, in order"
+    assert 0 <= out <= there and (out > 0 or left == text)
+    assert prune(text, "", 1.0)[0] == text
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+def test_shares_that_cannot_be_are_refused(share):
+    with pytest.raises(ConfigError, match="expected a share above 0, at most 1"):
+        CollectConfig(model="anything", prune=share)
+
+
+@pytest.mark.parametrize("source", [["--demonstrations"], ["--samples", 8]])
+def test_collected_traces_are_pruned(tiny_base, tmp_path, capsys, source):
+    told = ["collect", "--model", tiny_base, "--run_dir", tmp_path, "--limit", 10, *source]
     told += ["--max_new_tokens", 60, "--batch_size", 20, "--temperature", 1, "--top_p", 1]
-    for name, more in (("whole", []), ("pruned", ["--prune", 1000])):
+    for name, more in (("whole", []), ("pruned", ["--prune", 0.3])):
         assert main([str(word) for word in [*told, "--name", name, *more]]) == 0
-    rows = {
-        name: files.read_jsonl(tmp_path / "collect" / name / "traces.jsonl")
+    whole, pruned = (
+        files.read_jsonl(tmp_path / "collect" / name / "traces.jsonl")
         for name in ("whole", "pruned")
-    }
-    assert [row["item"] for row in rows["pruned"]] == [row["item"] for row in rows["whole"]]
-    short, long = (
-        sum(len(row["completion"]) for row in rows[name]) for name in ("pruned", "whole")
     )
-    assert short < long
+    assert [row["item"] for row in pruned] == [row["item"] for row in whole]
+    assert all(
+        len(a["completion"]) <= len(b["completion"]) for a, b in zip(pruned, whole, strict=True)
+    )
     summary = files.read_json(tmp_path / "collect" / "pruned" / "summary.json")
-    assert 0 < summary["left_out"] <= summary["sentences"]
-    assert f"left out {summary['left_out']} of {summary['sentences']}" in capsys.readouterr().err
-    parts = files.read_json(tmp_path / "collect" / "pruned" / "cost.json")
-    assert parts["prune"]["forward_positions"] > 0
+    assert 0 < summary["left_out"] <= summary["sentences"] and pruned != whole
+    told = capsys.readouterr().err
+    assert f"left out {summary['left_out']} of {summary['sentences']}" in " ".join(told.split())

@@ -159,21 +159,15 @@ def tokens_of(text: str, sentences: Sequence[str], tokenizer: Any) -> list[list[
     """
     if not tokenizer.is_fast:  # it does not say which characters a token is
         return [tokenizer(s.strip(), add_special_tokens=False)["input_ids"] for s in sentences]
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return [ids[place] for place in places_of(text, sentences, tokenizer)]
-
-
-def places_of(text: str, sentences: Sequence[str], tokenizer: Any) -> list[slice]:
-    """Where the tokens of each sentence, without white space around it, are among the text's."""
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     starts, ends = zip(*found["offset_mapping"], strict=True) if found["input_ids"] else ((), ())
-    places = []
+    told = []
     for sentence, end in zip(sentences, itertools.accumulate(map(len, sentences)), strict=True):
         first = end - len(sentence.lstrip())
         last = end - len(sentence) + len(sentence.rstrip())
-        place = slice(bisect.bisect_right(ends, first), bisect.bisect_left(starts, last))
-        places.append(place if first < last else slice(0, 0))
-    return places
+        tokens = slice(bisect.bisect_right(ends, first), bisect.bisect_left(starts, last))
+        told.append(found["input_ids"][tokens] if first < last else [])
+    return told
 
 
 def steps_for(tokens: int, ratio: float) -> int:

@@ -1,4 +1,4 @@
-"""Short, then silent: RL, RL with a length penalty, no sentence that the prompt tells, distilled thoughts.
+"""Short, then silent: RL, RL with a length penalty, no restatement of the prompt, distilled thoughts.
 
 Each step shortens reasoning in its own way; the arms in words between them say what each is worth
 (docs/research.md).
@@ -13,7 +13,7 @@ from litereason.arms.distil import THOUGHTS
 from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY, PLAIN
 
-PRUNE = 0.1  # nats a token that earlier reasoning adds to a sentence, or it is left out (docs/research.md)
+PRUNE = 1.0  # sentences of whose words all stand in one sentence of the prompt are left out
 
 
 class BriefRl(Arm):
@@ -45,7 +45,7 @@ class BriefWhole(Arm):
 
 class Brief(Arm):
     name, title = "brief", "LiteReason, brief"
-    trains = f"{BriefWhole.trains}; then on traces without the sentences that the prompt tells"
+    trains = f"{BriefWhole.trains}; then on traces without the sentences that restate the prompt"
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("brief-whole",)

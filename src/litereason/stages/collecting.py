@@ -25,17 +25,13 @@ class CollectConfig(StageConfig, SamplingConfig):
 
     demonstrations: bool = option(False, "take the task's own right traces; nothing is sampled")
     prune: float | None = option(
-        None, "leave out sentences that earlier ones add less than so many nats a token to"
+        None, "leave out sentences of whose words this share (1: all) stands in one of the prompt's"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prune is not None and not self.prune >= 0:
-            raise ConfigError(f"--prune is {self.prune}; expected 0 or more nats a token")
-        if self.prune is not None and self.mode == "latent":
-            raise ConfigError(
-                "--prune judges what is reasoned in words; with it, collect with --mode plain"
-            )
+        if self.prune is not None and not 0 < self.prune <= 1:
+            raise ConfigError(f"--prune is {self.prune}; expected a share above 0, at most 1")
 
 
 def collect(config: CollectConfig) -> Path:
@@ -118,23 +114,18 @@ def demonstrations(task: Task, examples: Sequence[Example]) -> list[Row]:
 
 def pruned(
     config: CollectConfig,
-    least: float,
+    share: float,
     directory: Path,
     task: Task,
     examples: list[Example],
     rows: list[Row],
 ) -> list[Row]:
-    """The same without the sentences that the prompt tells by itself, as the model sees it."""
-    model, tokenizer = config.load(latents=False)
-    prompts = {
-        example.id: encode(tokenizer, task.prompt(example, config.mode)) for example in examples
-    }
-    traces = [(prompts[row["item"]], row["completion"]) for row in rows]
-    found = prune(model, tokenizer, traces, least, config.batch_size)
+    """The same without the sentences that restate their prompts."""
+    prompts = {example.id: task.prompt(example, config.mode) for example in examples}
+    found = [prune(row["completion"], prompts[row["item"]], share) for row in rows]
+    there, left_out = sum(n for _, n, _ in found), sum(n for _, _, n in found)
     path = directory / SUMMARY
     told = files.read_json(path) if path.exists() else {}
-    told |= {"sentences": found.sentences, "left_out": found.left_out}
-    files.write_json(path, told)
-    cost.write(directory, found.cost, "prune")
-    say(f"prune: left out {found.left_out} of {found.sentences} sentences")
-    return [row | {"completion": text} for row, text in zip(rows, found.texts, strict=True)]
+    files.write_json(path, told | {"sentences": there, "left_out": left_out})
+    say(f"prune: left out {left_out} of {there} sentences")
+    return [row | {"completion": text} for row, (text, _, _) in zip(rows, found, strict=True)]
