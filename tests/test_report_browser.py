@@ -148,7 +148,10 @@ def test_the_viewer_by_mouse(tmp_path, browser):
     point_at(browser, dot)
     assert tip.is_displayed()
     said = " ".join(tip.text.split())
-    assert said == "latent step 2 of 3: the LM head would say ␣word1 70.0 % <b> 12.5 % ⏎ 10.0 %"
+    assert (
+        said
+        == "thought 1, latent step 2 of 3: the LM head would say ␣word1 70.0 % <b> 12.5 % ⏎ 10.0 %"
+    )
     point_at(browser, tip)
     assert tip.is_displayed()  # the pointer may go over to it
     point_at(browser, browser.find_element("id", "place"))
@@ -179,20 +182,26 @@ def test_the_viewer_by_keyboard(tmp_path, browser):
         if browser.switch_to.active_element.get_attribute("class") == "dot":
             break
     tip = browser.find_element("id", "tip")
-    assert tip.is_displayed() and tip.text.startswith("latent step 1 of 3")
+    assert tip.is_displayed() and tip.text.startswith("thought 1, latent step 1 of 3")
     dot = browser.switch_to.active_element
     node = browser.execute_cdp_cmd("Runtime.evaluate", {"expression": "document.activeElement"})[
         "result"
     ]["objectId"]
     told = browser.execute_cdp_cmd("Accessibility.getPartialAXTree", {"objectId": node})["nodes"][0]
-    assert told["name"]["value"] == "latent step 1 of 3"
+    assert told["name"]["value"] == "thought 1, latent step 1 of 3"
     assert "word0 70.0 %" in told["description"]["value"].replace("\u00a0", " ")
     outline = "return getComputedStyle(document.activeElement).outlineStyle"
     assert browser.execute_script(outline) == "solid"  # the focus is seen
     keys(browser, RIGHT)
-    assert tip.text.startswith("latent step 2 of 3") and browser.switch_to.active_element != dot
+    assert (
+        tip.text.startswith("thought 1, latent step 2 of 3")
+        and browser.switch_to.active_element != dot
+    )
     keys(browser, LEFT)
-    assert tip.text.startswith("latent step 1 of 3") and browser.switch_to.active_element == dot
+    assert (
+        tip.text.startswith("thought 1, latent step 1 of 3")
+        and browser.switch_to.active_element == dot
+    )
     keys(browser, ESCAPE)
     assert not tip.is_displayed()
     keys(browser, TAB)  # one stop a trace: on to the next arm's dots or out of the traces

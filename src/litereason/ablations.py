@@ -47,7 +47,10 @@ class Noise(nn.Module):
 
 
 class OtherRow(nn.Module):
-    """The latent of another thought: drawn from the last `POOL` ones of all rows."""
+    """The latent of another thought: drawn from the last `POOL` ones of all rows.
+
+    In batches of many rows hardly any is the row's own; in a batch of one, earlier ones of its own may be.
+    """
 
     def __init__(self, projector: nn.Module) -> None:
         super().__init__()

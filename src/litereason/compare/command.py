@@ -290,9 +290,10 @@ def list_arms() -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("arm", no_wrap=True)
-    for column in ("trains", "goes latent", "costs"):
-        table.add_column(column)
+    for column in ("arm", "", "what"):
+        table.add_column(column, no_wrap=column != "what")
     for arm in ARMS.values():
-        table.add_row(arm.name, arm.trains, arm.goes_latent, arm.costs)
+        table.add_row(arm.name, "trains", arm.trains)
+        table.add_row("", "goes latent", arm.goes_latent)
+        table.add_row("", "costs", arm.costs, end_section=True)
     Console(highlight=False).print(table)

@@ -124,6 +124,8 @@
       text.setAttribute("role", "region");
       text.setAttribute("aria-label", `Trace of ${titleOf(arm)} on item ${item.name}`);
     }
+    text.querySelectorAll(".thought").forEach((thought, index) => thought.querySelectorAll(".dot").forEach(
+      (dot) => dot.setAttribute("aria-label", `thought ${index + 1}, ${dot.getAttribute("aria-label")}`)));
     // one stop of the tab key a trace; arrows go from dot to dot
     text.querySelectorAll(".dot").forEach((dot, index) => (dot.tabIndex = index ? -1 : 0));
     const left = cut ? [make("p", { class: "note" }, `${cut} more characters are left out here.`)] : [];
