@@ -14,7 +14,6 @@ from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY, PLAIN
 
 PRUNE = 1.0  # sentences of whose words all stand in one sentence of the prompt are left out
-FEWER = THOUGHTS | {"ratio": 0.45}  # latent steps a word, once the policy reads and writes more
 
 
 class BriefRl(Arm):
@@ -46,10 +45,7 @@ class BriefWhole(Arm):
 
 class Brief(Arm):
     name, title = "brief", "LiteReason, brief"
-    trains = (
-        f"{BriefWhole.trains}; then in fewer steps, on traces without the sentences that restate the "
-        "prompt"
-    )
+    trains = f"{BriefWhole.trains}; then on traces without the sentences that restate the prompt"
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("brief-whole",)
@@ -57,7 +53,7 @@ class Brief(Arm):
     def run(self, bench: Bench) -> None:
         told = {"model": str(bench.trained("sft", BriefWhole.name))}
         told = bench.reasoner(BriefRl.name, self.name, prune=PRUNE) | told
-        model = bench.sft(**told, **FEWER, method="distil")
+        model = bench.sft(**told, **THOUGHTS, method="distil")
         bench.evaluate(model, self.title, mode="latent")
 
 
@@ -84,7 +80,7 @@ class BriefPause(Arm):
 
     def run(self, bench: Bench) -> None:
         told = bench.reasoner_of("brief", BriefRl.name)
-        model = bench.sft(**told, **FEWER, projector="pause")
+        model = bench.sft(**told, **THOUGHTS, projector="pause")
         bench.evaluate(model, self.title, mode="latent")
 
 
