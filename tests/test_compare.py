@@ -238,7 +238,6 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     assert short["trainer"]["length_penalty"] == "correct_only"
     assert told("collect/brief")["prune"] == 1.0 and told("collect/brief-whole")["prune"] is None
     assert told("sft/brief")["model"] == str(run / "sft" / "brief-whole" / "model")
-    assert told("sft/brief")["most_steps"] == told("sft/brief-pause")["most_steps"] == 4
     for name in ("brief", "brief-words", "brief-pause"):
         if name != "brief":
             assert told(f"sft/{name}")["model"] == str(run / "rl" / "brief-rl" / "model")

@@ -37,8 +37,7 @@ def test_option_names_are_frozen():
     shared |= {"limit", "mode", "projector", "projector_depth", "seed"}
     sampler = {"samples", "temperature", "top_p", "top_k", "max_new_tokens", "batch_size"}
     sampler |= {"max_thoughts", "max_latent_steps", "prefix", "decoding", "decoding_options"}
-    sft = {"traces", "train", "shares", "copies", "ratio", "most_steps", "loss_after"}
-    sft |= {"max_length"}
+    sft = {"traces", "train", "shares", "copies", "ratio", "loss_after", "max_length"}
     method = {"method", "method_options"}
     writing = {"model", "task_options", "plans", "run_dir", "name", "words", "rounds", "seed"}
     expected = {

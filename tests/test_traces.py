@@ -215,20 +215,6 @@ def test_rows_are_prompt_expanded_text_and_end_of_sequence():
     )
 
 
-def test_no_thought_has_more_steps_than_it_may():
-    text = " w1 w2 w3 w4 w5 w6\n w7 w8\n w9"
-    for most, steps in ((2, [2, 2]), (3, [3, 2]), (9, [6, 2])):
-        how = Replacement(shares=(1,), ratio=1.0, loss_after="prompt", most_steps=most)
-        (row,) = rows_of(how, traces=[([1], text)])
-        tags = [
-            WORDS.convert_tokens_to_ids(f"<implicit_thought>{n}</implicit_thought>") for n in steps
-        ]
-        if most < 9:  # the tokenizer has a word for tags up to 4
-            assert [token for token in row["input_ids"] if token in tags] == tags
-        assert row["input_ids"].count(LATENT) == sum(steps) == row["groups"][-1] + 1
-        assert len(row["groups"]) == len(row["reasoning"]) == 8
-
-
 def test_rows_without_a_thought_are_left_out():
     assert len(rows_of(Replacement(shares=(0, 1)))) == 1
     with pytest.raises(DataError, match="without a sentence to replace"):
@@ -253,14 +239,7 @@ def test_rows_are_those_of_the_seed():
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"shares": ()},
-        {"shares": (1.5,)},
-        {"shares": (-0.1,)},
-        {"loss_after": "second"},
-        {"most_steps": 0},
-    ],
+    "settings", [{"shares": ()}, {"shares": (1.5,)}, {"shares": (-0.1,)}, {"loss_after": "second"}]
 )
 def test_settings_out_of_range_are_named(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):

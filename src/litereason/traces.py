@@ -35,7 +35,6 @@ class Replacement:
         shares: share of sentences to replace, s_r; each gives rows of its own.
         copies: rows for each share strictly between 0 and 1; shares 0 and 1 give one.
         ratio: latent steps per token of the sentence, t_r.
-        most_steps: latent steps of a thought at most.
         loss_after: `first` tag (the paper's), `last` tag, or `prompt`: the whole completion.
     """
 
@@ -43,13 +42,10 @@ class Replacement:
     copies: int = 5
     ratio: float = 0.2
     loss_after: str = "first"
-    most_steps: int = MAX_PROMPTED_STEPS
 
     def __post_init__(self) -> None:
         if not self.shares or any(not 0 <= share <= 1 for share in self.shares):
             raise ConfigError(f"shares are {self.shares}; expected numbers from 0 to 1")
-        if self.most_steps < 1:
-            raise ConfigError(f"most_steps is {self.most_steps}; expected at least 1")
         if self.loss_after not in ("first", "last", "prompt"):
             raise ConfigError(
                 f"loss_after is {self.loss_after!r}; expected 'first', 'last' or 'prompt'"
@@ -137,18 +133,9 @@ def reasoning_and_answer(text: str) -> tuple[str, str]:
 
 
 def with_thoughts(
-    text: str,
-    share: float,
-    ratio: float,
-    tokenizer: Any,
-    tags: Tags,
-    rng: random.Random,
-    most: int = MAX_PROMPTED_STEPS,
+    text: str, share: float, ratio: float, tokenizer: Any, tags: Tags, rng: random.Random
 ) -> tuple[str, list[list[int]]]:
     """`text` with a random `share` of its sentences (at least one, if share > 0) as tags.
-
-    Args:
-        most: latent steps of a thought at most.
 
     Returns:
         (the text; the token ids of each sentence that became a tag, in order).
@@ -159,7 +146,7 @@ def with_thoughts(
     count = min(len(free), max(1, round(share * len(free)))) if share > 0 else 0
     chosen = sorted(rng.sample(free, count))
     for i in chosen:
-        tag = tags.text(steps_for(len(ids[i]), ratio, most))
+        tag = tags.text(steps_for(len(ids[i]), ratio))
         sentences[i] = sentences[i].replace(sentences[i].strip(), tag, 1)
     return "".join(sentences), [ids[i] for i in chosen]
 
@@ -183,18 +170,18 @@ def tokens_of(text: str, sentences: Sequence[str], tokenizer: Any) -> list[list[
     return told
 
 
-def steps_for(tokens: int, ratio: float, most: int = MAX_PROMPTED_STEPS) -> int:
+def steps_for(tokens: int, ratio: float) -> int:
     """Latent steps in place of so many tokens, N (arXiv 2512.02240)."""
-    return max(1, min(most, int(ratio * tokens)))
+    return max(1, min(MAX_PROMPTED_STEPS, int(ratio * tokens)))
 
 
 def shared_out(told: Iterable[list[int]], ratio: float, most: int) -> dict[str, list[int]]:
-    """Each sentence's tokens, evenly among its thought's steps, `most` of them at most."""
+    """Each sentence's tokens, evenly among its thought's steps, of which the model takes `most`."""
     reasoning: list[int] = []
     groups: list[int] = []
     slots = 0
     for ids in told:
-        steps = steps_for(len(ids), ratio, most)
+        steps = min(steps_for(len(ids), ratio), most)
         reasoning += ids
         groups += [slots + k * steps // len(ids) for k in range(len(ids))]
         slots += steps
@@ -225,19 +212,16 @@ def training_rows(
         LatentError: a trace holds the reserved token where no tag announces a latent step.
     """
     rng = random.Random(seed)
-    most = min(how.most_steps, tags.max_latent_steps)  # the model takes no more
     rows = []
     for number, (prompt, text) in enumerate(traces, 1):
         for share in how.shares:
             for _ in range(how.copies if 0 < share < 1 else 1):
-                changed, told = with_thoughts(
-                    text, share, how.ratio, tokenizer, tags, rng, how.most_steps
-                )
+                changed, told = with_thoughts(text, share, how.ratio, tokenizer, tags, rng)
                 ids = tags.expand(tokenizer(changed, add_special_tokens=False)["input_ids"])
                 tags.check(ids, f"trace {number}")
                 row = make_row(prompt, [*ids, tokenizer.eos_token_id], how.loss_after, tags)
                 if row and len(row["input_ids"]) <= max_length:
-                    rows.append(row | shared_out(told, how.ratio, most))
+                    rows.append(row | shared_out(told, how.ratio, tags.max_latent_steps))
     if not rows:
         raise DataError(
             "no training row is left: every trace is without a sentence to replace, or longer than "

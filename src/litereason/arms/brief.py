@@ -14,7 +14,6 @@ from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY, PLAIN
 
 PRUNE = 1.0  # sentences of whose words all stand in one sentence of the prompt are left out
-FEWER = THOUGHTS | {"most_steps": 4}
 
 
 class BriefRl(Arm):
@@ -54,7 +53,7 @@ class Brief(Arm):
     def run(self, bench: Bench) -> None:
         told = {"model": str(bench.trained("sft", BriefWhole.name))}
         told = bench.reasoner(BriefRl.name, self.name, prune=PRUNE) | told
-        model = bench.sft(**told, **FEWER, method="distil")
+        model = bench.sft(**told, **THOUGHTS, method="distil")
         bench.evaluate(model, self.title, mode="latent")
 
 
@@ -81,7 +80,7 @@ class BriefPause(Arm):
 
     def run(self, bench: Bench) -> None:
         told = bench.reasoner_of("brief", BriefRl.name)
-        model = bench.sft(**told, **FEWER, projector="pause")
+        model = bench.sft(**told, **THOUGHTS, projector="pause")
         bench.evaluate(model, self.title, mode="latent")
 
 

@@ -26,7 +26,6 @@ class SFTConfig(StageConfig):
     shares: tuple[float, ...] = option((0.10, 0.25), "shares of sentences to replace (s_r)")
     copies: int = option(5, "rows per trace and share")
     ratio: float = option(0.2, "latent steps per replaced token (t_r)")
-    most_steps: int = option(5, "latent steps of a thought at most")
     loss_after: str = option("first", "loss after the first tag, the last, or the prompt")
     max_length: int = option(4096, "longer rows are left out")
     eval_traces: str | None = option(None, "traces to report the loss on, beside three controls")
@@ -43,9 +42,7 @@ class SFTConfig(StageConfig):
         from litereason.sft_methods import METHODS
 
         super().__post_init__()
-        self.replacement = Replacement(
-            self.shares, self.copies, self.ratio, self.loss_after, self.most_steps
-        )
+        self.replacement = Replacement(self.shares, self.copies, self.ratio, self.loss_after)
         self.how = choose("method", METHODS, self.method, self.method_options)
         self.how.settle(self)
 
