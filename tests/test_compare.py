@@ -287,6 +287,15 @@ def test_arms_and_variants_may_follow_but_not_change(tmp_path):
         compare(CompareConfig(**settings(tmp_path, **told, task_options={"events": 5})))
 
 
+def test_arms_of_an_earlier_call_that_never_ran_are_named_and_left_out(tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    files.write_json(run / "arms.json", {"coconut": {"title": "COCONUT"}})
+    compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
+    assert "not run yet, and left out: coconut" in capsys.readouterr().err
+    assert list(files.read_json(run / "comparison.json")["arms"]) == ["direct"]
+
+
 def test_arms_that_are_needed_come_along():
     assert [arm.name for arm in chosen(["litereason-zeros"])] == ["litereason", "litereason-zeros"]
     assert [arm.name for arm in chosen(["all"])] == list(ARMS)

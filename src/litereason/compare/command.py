@@ -163,8 +163,10 @@ def compare(config: CompareConfig) -> Path | None:
         train_base(run / "base", lessons, 0)
     list_in(run / "arms.json", arms)
     run_all(config, arms)
-    write_comparison(run)
+    compared = files.read_json(write_comparison(run))["arms"]
     page = write_report(run)
+    if later := [name for name in files.read_json(run / "arms.json") if name not in compared]:
+        say(f"not run yet, and left out: {', '.join(later)}")
     say(f"report: {page}")
     return page
 

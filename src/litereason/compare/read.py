@@ -102,14 +102,13 @@ def read_results(run: Path) -> Results:
     for seed in seeds:
         _read_seed(arms, homes.get(seed, run), seed)
     order += sorted(arms.keys() - {*order})
-    results = Results(seeds, {name: arms[name] for name in order})
+    # a list may be of arms that are still to come
+    judged = {name: arms[name] for name in order if arms[name].evaluations or arms[name].failures}
+    results = Results(seeds, judged)
     if homes:
         _check_complete(results)
         _check_alike(results)
-        return results
-    # a list may be of arms that are still to come
-    judged = {name: arm for name, arm in results.arms.items() if arm.evaluations or arm.failures}
-    return Results(seeds, judged)
+    return results
 
 
 def _listed(run: Path) -> dict[str, ArmResults]:
