@@ -213,6 +213,9 @@ def test_without_javascript_three_items_are_shown(tmp_path, browser):
     page = write_report(make_run(tmp_path / "run"))
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     open_page(browser, page, width=390)
+    # without scripts the driver cannot ask whether the page is complete, and may come back early
+    support = pytest.importorskip("selenium.webdriver.support.ui")
+    support.WebDriverWait(browser, 30).until(lambda b: shown(b, "#static-traces .item"))
     assert len(shown(browser, "#static-traces .item")) == 3 and shown(browser, "#viewer") == []
     text = shown(browser, "#static-traces .text")[0].text
     assert text.startswith("Ada has the lamp <b>now</b>.")
