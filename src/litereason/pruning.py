@@ -6,37 +6,27 @@ so that whether a sentence goes is known before anything is worked out; to leave
 of no use would make the gap tell the answer (docs/research.md).
 """
 
-import re
 from collections.abc import Sequence
 
+from litereason.text_metrics import words
 from litereason.traces import replaceable, split_sentences
 
-WORD = re.compile(r"\w+")
 
-
-def prune(
-    text: str, prompt: str, share: float, tag: str = "implicit_thought"
-) -> tuple[str, int, int]:
-    """A trace without the sentences that restate its prompt; the answer stays.
+def prune(text: str, prompt: str, share: float) -> tuple[str, int, int]:
+    """A trace without the sentences that restate its prompt; thoughts and the answer stay.
 
     Args:
         text, prompt: the completion and what it answers.
         share: at least this share of a sentence's words stands in one sentence of the prompt; 1: all.
-        tag: of thoughts, which stay.
 
     Returns:
         (the text that is left; how many sentences of reasoning there were, and were left out).
     """
     sentences = split_sentences(text)
     sources = [set(words(sentence)) for sentence in split_sentences(prompt)]
-    free = replaceable(sentences, tag)
+    free = replaceable(sentences)
     out = {i for i in free if restated(words(sentences[i]), sources) >= share}
     return "".join(s for i, s in enumerate(sentences) if i not in out), len(free), len(out)
-
-
-def words(sentence: str) -> list[str]:
-    """Words and numbers, without case."""
-    return WORD.findall(sentence.casefold())
 
 
 def restated(said: Sequence[str], sources: Sequence[set[str]]) -> float:

@@ -124,8 +124,11 @@
       text.setAttribute("role", "region");
       text.setAttribute("aria-label", `Trace of ${titleOf(arm)} on item ${item.name}`);
     }
-    text.querySelectorAll(".thought").forEach((thought, index) => thought.querySelectorAll(".dot").forEach(
-      (dot) => dot.setAttribute("aria-label", `thought ${index + 1}, ${dot.getAttribute("aria-label")}`)));
+    text.querySelectorAll(".thought").forEach((thought, index) => {
+      const dots = thought.querySelectorAll(".dot");
+      dots.forEach((dot, step) => dot.setAttribute(
+        "aria-label", `thought ${index + 1}, latent step ${step + 1} of ${dots.length}`));
+    });
     // one stop of the tab key a trace; arrows go from dot to dot
     text.querySelectorAll(".dot").forEach((dot, index) => (dot.tabIndex = index ? -1 : 0));
     const left = cut ? [make("p", { class: "note" }, `${cut} more characters are left out here.`)] : [];
@@ -144,14 +147,13 @@
       thought.append(" ", make("span", { class: "dots", "aria-hidden": "true" }, dots));
       thought.append(make("span", { class: "hidden" }, `(thought of ${plural(steps, "latent step")})`));
     } else if (steps) {
-      thought.append(" ", ...lens.map((said, index) => dot(said, index, steps)));
+      thought.append(" ", ...lens.map(dot));
     }
     return thought;
   };
 
-  const dot = (said, index, steps) => {
+  const dot = (said) => {
     const button = make("button", { type: "button", class: "dot" }, DOT);
-    button.setAttribute("aria-label", `latent step ${index + 1} of ${steps}`);
     button.said = said;
     return button;
   };
