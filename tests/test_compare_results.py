@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def record(item: str, correct: bool | None = True, tokens: int = 10, latent: int
 
 def judge(home, arm: str, records: list[dict], summary=None, **settings) -> None:
     """An arm's evaluation in a run directory."""
-    told = {"title": arm.title(), "task": "stories", "split": "test", "seed": 4, "mode": "plain"}
+    seed = int(home.name.removeprefix("seed-")) if home.name.startswith("seed-") else 4
+    told = {"title": arm.title(), "task": "stories", "split": "test", "seed": seed, "mode": "plain"}
     folder = home / "eval" / arm
     files.write_jsonl(folder / "records.jsonl", records)
     files.write_json(folder / "summary.json", told | {"ablation": None} | (summary or {}))
@@ -274,6 +276,13 @@ DIFFERENT = {
     "top_p": 0.9,
     "top_k": 0,
 }
+
+
+def test_a_copied_seed_is_refused(run):
+    shutil.rmtree(run / "seed-1")
+    shutil.copytree(run / "seed-0", run / "seed-1")
+    with pytest.raises(DataError, match="'base' under seed 1 was evaluated with seed 0. Is it a copy"):
+        write_comparison(run)
 
 
 @pytest.mark.parametrize("key", DIFFERENT)

@@ -139,6 +139,18 @@ def test_a_note_on_the_run_is_told(tmp_path):
     assert told(run)["About this run"] == ("Note", "Read no result off it.")
 
 
+def test_commits_that_differ_are_told(tmp_path):
+    run = make_run(tmp_path)
+    claim = "The stages were run by several commits of the code"
+    for place, commit in (("eval/rl", "a" * 40), ("rl/rl", "a" * 40), ("eval/base", None)):
+        (run / place).mkdir(exist_ok=True, parents=True)
+        (run / place / "config.yaml").write_text(f"settings: {{}}\ncommit: {commit or 'null'}\n")
+    assert claim not in told(run)
+    (run / "eval/base/config.yaml").write_text(f"commit: {'b' * 40}\n")
+    verdict, text = told(run)[claim]
+    assert verdict == "Note" and text.startswith("Stages by commit: aaaaaaa: 2; bbbbbbb: 1.")
+
+
 def test_a_run_with_one_unknown_arm_and_only_a_reward(tmp_path):
     run = make_run(tmp_path, arms=("rl",))
     (run / "eval/rl").rename(run / "eval/mine")

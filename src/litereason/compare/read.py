@@ -107,6 +107,7 @@ def read_results(run: Path) -> Results:
     results = Results(seeds, judged)
     if homes:
         _check_complete(results)
+        _check_seeds(results)
         _check_alike(results)
     return results
 
@@ -183,6 +184,17 @@ def _check_complete(results: Results) -> None:
                 f"arm {name!r} has no result under seed {missing[0]} and is not marked as failed. The same "
                 "`litereason compare` command goes on where it stopped"
             )
+
+
+def _check_seeds(results: Results) -> None:
+    """A copied directory would count one seed twice."""
+    for arm in results.arms.values():
+        for seed, one in arm.evaluations.items():
+            if (found := one.summary.get("seed", seed)) != seed:
+                raise DataError(
+                    f"{one.place} was evaluated with seed {found}. Is it a copy? Delete that seed's directory "
+                    "and run `litereason compare` again"
+                )
 
 
 def _check_alike(results: Results) -> None:

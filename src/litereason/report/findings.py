@@ -301,6 +301,10 @@ def _warnings(run: Run) -> list[Finding]:
             for one in first
         )
         found.append(Finding(NOTE, "The arms were not evaluated on the same samples", f"{told}."))
+    if len(commits := run.commits()) > 1:
+        told = "; ".join(f"{commit[:7]}: {count}" for commit, count in commits.most_common())
+        text = f"Stages by commit: {told}. The settings of every stage, at the end, name its own."
+        found.append(Finding(NOTE, "The stages were run by several commits of the code", text))
     return found
 
 

@@ -5,9 +5,12 @@ only tells them. `read.py` fills these from the files.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from litereason.compare.pairs import MAIN
 
@@ -303,6 +306,12 @@ class Run:
     def ours(self) -> list[Arm]:
         """LiteReason's arms of which everything is asked, the last step of the recipe first."""
         return [arm for name in reversed(MAIN) if (arm := self.arm(name))]
+
+    def commits(self) -> Counter[str]:
+        """How many stages of the arms each commit of the code ran, where their settings name it."""
+        texts = {place: text for arm in self.arms for place, text in arm.configs.items()}
+        told = [(yaml.safe_load(text) or {}).get("commit") for text in texts.values()]
+        return Counter(str(commit) for commit in told if commit)
 
     def score(self, arm: Arm) -> Estimate:
         """The arm's estimate of `metric`."""
