@@ -214,7 +214,7 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
 
 def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     """RL, RL with the penalty from there, traces of that policy, pruned; the controls share them."""
-    names = ("rl", "brief-rl", "brief-whole", "brief", "brief-words", "brief-pause")
+    names = ("rl", "rl-longer", "brief-rl", "brief-whole", "brief", "brief-words", "brief-pause")
     names = (*names, "brief-other-row")
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,))))
     run = tmp_path / "run" / "seed-0"
@@ -222,6 +222,7 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     assert {name: note["status"] for name, note in notes.items()} == dict.fromkeys(names, "done")
     whole = ["rl/rl", "rl/brief-rl", "collect/brief-whole", "sft/brief-whole"]
     shared = ["rl/rl", "rl/brief-rl", "collect/brief"]
+    assert notes["rl-longer"]["stages"] == ["rl/rl", "rl/rl-longer", "eval/rl-longer"]
     assert notes["brief-rl"]["stages"] == [*shared[:2], "eval/brief-rl"]
     assert notes["brief-whole"]["stages"] == [*whole, "eval/brief-whole"]
     assert notes["brief"]["stages"] == [*whole, "collect/brief", "sft/brief", "eval/brief"]
@@ -233,9 +234,9 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     def told(place: str) -> dict:
         return yaml.safe_load((run / place / "config.yaml").read_text())["settings"]
 
-    short = told("rl/brief-rl")
-    assert short["model"] == str(run / "rl" / "rl" / "model")
-    assert short["trainer"]["length_penalty"] == "correct_only"
+    for name, penalty in (("brief-rl", "correct_only"), ("rl-longer", "none")):
+        assert told(f"rl/{name}")["model"] == str(run / "rl" / "rl" / "model")
+        assert told(f"rl/{name}")["trainer"].get("length_penalty", "none") == penalty
     assert told("collect/brief")["prune"] == 1.0 and told("collect/brief-whole")["prune"] is None
     assert told("sft/brief")["model"] == str(run / "sft" / "brief-whole" / "model")
     for name in ("brief", "brief-words", "brief-pause"):
@@ -244,7 +245,7 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
         assert told(f"sft/{name}")["traces"] == str(run / "collect" / "brief" / "traces.jsonl")
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     asked = {p["b"] for p in pairs if p["a"] == "brief" and p["metric"] == "accuracy"}
-    assert asked == {"rl", "brief-rl", "brief-words", "brief-pause", "brief-other-row"}
+    assert asked == {*names} - {"brief", "brief-whole"}
 
 
 def test_a_variant_is_its_arm_under_other_settings(tmp_path):

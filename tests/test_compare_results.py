@@ -281,7 +281,7 @@ DIFFERENT = {
 def test_a_copied_seed_is_refused(run):
     shutil.rmtree(run / "seed-1")
     shutil.copytree(run / "seed-0", run / "seed-1")
-    with pytest.raises(DataError, match="'base' under seed 1 was evaluated with seed 0. Is it a copy"):
+    with pytest.raises(DataError, match="'base' under seed 1 was evaluated with seed 0"):
         write_comparison(run)
 
 
@@ -437,7 +437,7 @@ def test_pairs_and_their_families():
     assert len({pair[1:] for pair in found}) == len(found)
     families = {
         question: {(a, b) for q, a, b, metric in found if (q, metric) == (question, "accuracy")}
-        for question in ("base", "rl", "latents", "rivals", "short", "reasoning")
+        for question in ("base", "rl", "latents", "rivals", "words", "reasoning")
     }
     whole = {"direct-rl", "rl-lp", "litereason", "litereason-lp", "pause", "coconut"}
     assert families == {
@@ -450,19 +450,21 @@ def test_pairs_and_their_families():
             ("litereason-lp", "litereason-lp-noise"),
         },
         "rivals": {("litereason", "coconut")},
-        "short": {("litereason", "rl-lp"), ("litereason-lp", "rl-lp")},
+        "words": {("litereason", "rl-lp"), ("litereason-lp", "rl-lp")},
         "reasoning": {("rl", "direct-rl"), ("litereason", "direct-rl")},
     }
-    arms = dict.fromkeys(("rl-lp", "distil", "brief", "brief-rl", "brief-words", "brief-pause"))
+    names = ("rl-lp", "distil", "brief", "rl-longer", "brief-rl", "brief-words", "brief-pause")
+    arms = dict.fromkeys(names)
     found = list(pairs(arms | {"brief-other-row": "other_row"}))
     asked = {(question, a, b) for question, a, b, metric in found if metric == "accuracy"}
     assert asked == {
         ("latents", "brief", "brief-pause"),
         ("latents", "brief", "brief-other-row"),
-        ("short", "distil", "rl-lp"),
-        ("short", "brief", "rl-lp"),
-        ("short", "brief", "brief-rl"),
-        ("short", "brief", "brief-words"),
+        ("words", "distil", "rl-lp"),
+        ("words", "brief", "rl-lp"),
+        ("words", "brief", "rl-longer"),
+        ("words", "brief", "brief-rl"),
+        ("words", "brief", "brief-words"),
     }
 
 

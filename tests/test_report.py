@@ -292,7 +292,7 @@ def test_other_latent_methods_are_compared(tmp_path):
     shutil.copytree(run / "eval/pause", run / "eval/rl-lp")
     compare(run, found | {("litereason", "rl-lp", "accuracy"): (-0.1, -0.15, -0.05, 0.001)})
     assert told(run)[claim][0] == "Held"
-    words = told(run)["LiteReason is ahead of short reasoning in words"]
+    words = told(run)["LiteReason is ahead of other reasoning in words"]
     assert words[0] == "Did not hold" and words[1].count(" minus ") == 1
     longer, shorter, unclear = (
         (x, x - 1, x + 1, p) for x, p in ((9, 0.001), (-9, 0.001), (0.5, 1))

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from litereason.arms.ablated import Noise, OtherRow, Skip, Zeros
 from litereason.arms.arm import Arm, variant
 from litereason.arms.base import Base, BaseOffered, Direct
-from litereason.arms.brief import Brief, BriefOtherRow, BriefPause, BriefRl, BriefWhole, BriefWords
+from litereason.arms.brief import (
+    Brief,
+    BriefOtherRow,
+    BriefPause,
+    BriefRl,
+    BriefWhole,
+    BriefWords,
+    RlLonger,
+)
 from litereason.arms.coconut import Coconut
 from litereason.arms.colar import Colar, ColarRl
 from litereason.arms.distil import Distil, DistilOtherRow, DistilPause, DistilShort
@@ -20,7 +28,7 @@ ARMS: dict[str, Arm] = {
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
         *(Distil, DistilShort, DistilPause, DistilOtherRow),
-        *(BriefRl, BriefWhole, Brief, BriefWords, BriefPause, BriefOtherRow),
+        *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords, BriefPause, BriefOtherRow),
         *(MixtureOfInputs, SoftThinking, Coconut, Colar, ColarRl),
     )
 }

@@ -1,7 +1,7 @@
 """Short, then silent: RL, RL with a length penalty, no restatement of the prompt, distilled thoughts.
 
-Each step shortens reasoning in its own way; the arms in words between them say what each is worth
-(docs/research.md).
+Each step shortens reasoning in its own way; the arms in words between them say what each is worth, and
+`rl-longer` what as much RL is worth without a penalty (docs/research.md).
 """
 
 from typing import Any, ClassVar
@@ -14,6 +14,17 @@ from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY, PLAIN
 
 PRUNE = 1.0  # sentences of whose words all stand in one sentence of the prompt are left out
+
+
+class RlLonger(Arm):
+    name, title = "rl-longer", "RL, then RL again"
+    trains = "RL's policy, by GRPO on the task's reward once more"
+    costs = "its reasoning in words"
+    needs = ("rl",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.rl(bench.trained("rl", "rl"), mode="plain")
+        bench.evaluate(model, self.title, mode="plain")
 
 
 class BriefRl(Arm):

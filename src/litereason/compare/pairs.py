@@ -7,8 +7,8 @@ A family is one question about one metric; Holm's correction is over a family's 
 - *latents*: do the latents do anything? LiteReason (as published, distilled, brief) against its ablations
   and its own trained pause.
 - *rivals*: is it ahead of the other latent methods? The three against each of them.
-- *short*: is it ahead of short reasoning in words? All of ours against RL with a length penalty; the brief
-  one also against the steps of its own recipe that take no latents.
+- *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the brief
+  one also against the steps of its own recipe that take no latents, and against as much plain RL.
 - *reasoning*: does the task need any? RL and the three against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
@@ -27,8 +27,13 @@ PAUSE = {
     "brief": "brief-pause",
 }
 MAIN = ("litereason", "distil", "brief")
-# Short reasoning in words, and which of ours are held against it.
-SHORT = {"rl-lp": tuple(PAUSE), "brief-rl": ("brief",), "brief-words": ("brief",)}
+# Reasoning in words beside plain RL, and which of ours are held against it.
+WORDS = {
+    "rl-lp": tuple(PAUSE),
+    "rl-longer": ("brief",),
+    "brief-rl": ("brief",),
+    "brief-words": ("brief",),
+}
 RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
 
 
@@ -50,7 +55,7 @@ def pairs(
         wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
     wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
-    wanted += [("short", arm, one, METRICS) for one, ours in SHORT.items() for arm in ours]
+    wanted += [("words", arm, one, METRICS) for one, ours in WORDS.items() for arm in ours]
     wanted += [("reasoning", arm, "direct-rl", METRICS[:1]) for arm in ("rl", *MAIN)]
     wanted += [("variants", one, arm, METRICS) for one, arm in variants.items()]
     for question, a, b, metrics in wanted:

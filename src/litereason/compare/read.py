@@ -192,8 +192,8 @@ def _check_seeds(results: Results) -> None:
         for seed, one in arm.evaluations.items():
             if (found := one.summary.get("seed", seed)) != seed:
                 raise DataError(
-                    f"{one.place} was evaluated with seed {found}. Is it a copy? Delete that seed's directory "
-                    "and run `litereason compare` again"
+                    f"{one.place} was evaluated with seed {found}. Is it a copy? Delete that seed's "
+                    "directory and run `litereason compare` again"
                 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from litereason.compare.pairs import PAUSE, SHORT
+from litereason.compare.pairs import PAUSE, WORDS
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -222,13 +222,13 @@ def margin_of(run: Run) -> float:
 
 
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
-    """One of ours beside other latent methods, and beside short reasoning in words."""
-    apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values(), *SHORT}
+    """One of ours beside other latent methods, and beside other reasoning in words."""
+    apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values(), *WORDS}
     others = [arm for arm in run.arms if arm.name not in apart and not arm.ablation]
-    words = [arm for arm in run.arms if arm.name in SHORT]
+    words = [arm for arm in run.arms if arm.name in WORDS]
     return [
         *_ahead_of(run, ours, others, "the other latent methods"),
-        *_ahead_of(run, ours, words, "short reasoning in words"),
+        *_ahead_of(run, ours, words, "other reasoning in words"),
     ]
 
 

@@ -36,6 +36,7 @@ ARM_ORDER = (
     "distil-pause",
     "distil-other-row",
     "brief",
+    "rl-longer",
     "brief-rl",
     "brief-whole",
     "brief-words",
