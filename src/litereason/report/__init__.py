@@ -8,7 +8,7 @@ torch nor transformers. jinja2 and matplotlib come with `pip install 'litereason
     numbers.py   how figures are written
     claims.py, latents.py, findings.py    plain sentences on what held and what did not
     style.py     an arm's colour and marker
-    figures.py, trade_off.py       matplotlib -> inline SVG
+    figures.py, trade_off.py, labels.py    matplotlib -> inline SVG
     traces.py    the items shown without JavaScript, and their thoughts
     viewer.py    the records that the trace viewer shows
     *.html.j2, page.css, viewer.js    the page

@@ -72,7 +72,9 @@ def svg(figure: Any, name: str, label: str) -> str:
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text).replace(
         "xlink:href", "href"
     )
+    # the page's own font: matplotlib has written it as `font: SIZE NAMES` and as properties
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for placeholder, value in _variables().items():
         text = text.replace(placeholder, value)
     return re.sub(r"\n\s*", "\n", text)

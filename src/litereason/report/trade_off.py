@@ -6,13 +6,17 @@ which its arm is on the front.
 
 from typing import Any
 
-from litereason.report import numbers
+from litereason.compare.pairs import MAIN, PAUSE
+from litereason.report import labels, numbers
 from litereason.report.figures import MUTED, PAGE, TEXT, marker, new_figure, svg
+from litereason.report.labels import Box, Name, Place
 from litereason.report.run import Arm, Run
 from litereason.report.style import Style, styles
 
-# With more arms than this, ablations are named in the legend only.
+# With more arms than this, controls (ablations, trained pauses) are drawn faintly, and named in the
+# legend only.
 MOST_NAMES = 10
+NEAR = 20  # a name that is further from its marker's height has a line to it
 
 
 def majority_share(run: Run) -> tuple[str, float] | None:
@@ -42,6 +46,7 @@ def plot(run: Run, narrow: bool = False) -> str:
     for arm in run.arms:
         _draw_arm(axes, arm, run, chosen[arm.name], scale)
     axes.set_xlim(0, right)
+    axes.set_ylim(*_bounds(run, scale))
     if majority := majority_share(run):
         label, share = majority
         axes.axhline(100 * share, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
@@ -90,10 +95,14 @@ def front(run: Run) -> list[Arm]:
 
 
 def labelled(run: Run) -> list[Arm]:
-    """The arms that are named in the plot: where they are many, ablations are not."""
-    if len(run.arms) <= MOST_NAMES:
-        return list(run.arms)
-    return [arm for arm in run.arms if not arm.ablation]
+    """The arms that are named in the plot: where they are many, controls are not."""
+    return [arm for arm in run.arms if not _quiet(run, arm)]
+
+
+def _quiet(run: Run, arm: Arm) -> bool:
+    """Whether an arm stands back: a control among many arms."""
+    control = arm.ablation is not None or arm.name in PAUSE.values()
+    return control and len(run.arms) > MOST_NAMES
 
 
 def _draw_front(axes: Any, run: Run, scale: float, right: float) -> None:
@@ -107,12 +116,14 @@ def _draw_front(axes: Any, run: Run, scale: float, right: float) -> None:
 def _draw_arm(axes: Any, arm: Arm, run: Run, style: Style, scale: float) -> None:
     score, tokens, written = run.score(arm), arm.total_tokens, arm.discrete_tokens.mean
     x, y = tokens.mean, scale * score.mean
-    axes.plot([x, x], [scale * score.low, scale * score.high], color=style.colour, linewidth=2)
-    axes.plot([tokens.low, tokens.high], [y, y], color=style.colour, linewidth=2)
-    if written < x:
+    main, quiet = arm.name in MAIN, _quiet(run, arm)
+    line = {"color": style.colour, "linewidth": 2.4 if main else 1.4, "alpha": 0.25 if quiet else 1}
+    axes.plot([x, x], [scale * score.low, scale * score.high], **line)
+    axes.plot([tokens.low, tokens.high], [y, y], **line)
+    if written < x and not quiet:
         axes.plot([written, x], [y, y], color=style.colour, linewidth=1, alpha=0.8)
         axes.plot([written], [y], marker="|", markersize=9, color=style.colour, linewidth=1)
-    size = 8 if style.hollow else 10
+    size = 7 if style.hollow or quiet else 12 if main else 10
     # the page shows through a half-filled marker, not the lines behind it
     axes.plot([x], [y], **marker(style, size) | {"markerfacecolor": PAGE}, zorder=3)
     if not style.hollow:
@@ -120,59 +131,66 @@ def _draw_arm(axes: Any, arm: Arm, run: Run, style: Style, scale: float) -> None
 
 
 def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scale: float) -> None:
-    """Name each marker where the name hits no other marker, interval or name."""
+    """Name the markers; a name that had to move away has a thin line to its own."""
     figure.canvas.draw()
-    figure.set_layout_engine("none")  # the labels must not move the axes they were placed on
-    to_pixels, taken = axes.transData.transform, []
-    for arm in run.arms:
-        score, tokens = run.score(arm), arm.total_tokens
-        x, bottom = to_pixels((tokens.mean, scale * score.low))
-        top = to_pixels((0, scale * score.high))[1]
-        taken.append((x - 7, bottom, x + 7, top))
-        left, middle = to_pixels((min(tokens.low, arm.discrete_tokens.mean), scale * score.mean))
-        right = to_pixels((tokens.high, 0))[0]
-        taken.append((left - 8, middle - 7, right + 4, middle + 7))
-    if majority := majority_share(run):
-        line = to_pixels((0, 100 * majority[1]))[1]
-        taken.append((0, line - 3, figure.bbox.width, line + 3))
-    frame = axes.get_window_extent()
-    for arm in labelled(run):
-        y = scale * run.score(arm).mean
-        width, height = 6.6 * len(arm.title) + 4, 15
-        best, least = None, float("inf")
-        for x, side, shift in _places(arm):
-            px, py = to_pixels((x, y))
-            start = px + 11 if side == "left" else px - 11 - width
-            box = (start, py + shift - height / 2, start + width, py + shift + height / 2)
-            cost = sum(_overlap(box, other) for other in taken) + abs(shift)
-            if box[0] < frame.x0 or box[2] > figure.bbox.width or box[1] < frame.y0:
-                cost += 1e6
-            if cost < least:
-                best, least = (x, side, shift, box), cost
-        assert best, "there is always a place"
-        x, side, shift, box = best
-        taken.append(box)
+    figure.set_layout_engine("none")  # the names must not move the axes they were placed on
+    arms, names = labelled(run), []
+    for arm in arms:
+        x, y = axes.transData.transform((arm.total_tokens.mean, scale * run.score(arm).mean))
+        start = axes.transData.transform((arm.discrete_tokens.mean, 0))[0]
+        names.append(Name(6.6 * len(arm.title) + 4, 15, x, y, start))
+    inside = axes.get_window_extent()
+    frame = (inside.x0, inside.y0, figure.bbox.width, inside.y1 + 12)
+    places = labels.place(names, _covered(figure, axes, run, scale), frame)
+    for arm, name, place in zip(arms, names, places, strict=True):
+        colour = chosen[arm.name].colour
         axes.annotate(
             arm.title,
-            (x, y),
-            xytext=(11 if side == "left" else -11, shift),
-            textcoords="offset points",
-            ha=side,
+            (name.x, name.y),
+            xycoords="figure pixels",
+            xytext=(place.x, place.y),
+            textcoords="figure pixels",
+            ha=place.side,
             va="center",
-            color=chosen[arm.name].colour,
+            color=colour,
             fontsize=13,
+            fontweight="bold" if arm.name in MAIN else "normal",
             annotation_clip=False,
+            arrowprops=_line(place, colour) if abs(place.y - name.y) > NEAR else None,
         )
 
 
-def _places(arm: Arm) -> list[tuple[float, str, int]]:
-    """Where an arm's name may stand: (x, text's own side, shift upwards), the best first."""
-    shifts = (0, 15, -15, 28, -28, 42, -42)
-    right = [(arm.total_tokens.mean, "left", shift) for shift in shifts]
-    left = [(arm.discrete_tokens.mean, "right", shift) for shift in shifts]
-    return right + left
+def _covered(figure: Any, axes: Any, run: Run, scale: float) -> list[Box]:
+    """What names should not cover, in pixels: markers, lines, the words at the commonest answer."""
+    to_pixels, boxes = axes.transData.transform, []
+    for arm in run.arms:
+        score, tokens = run.score(arm), arm.total_tokens
+        x, y = to_pixels((tokens.mean, scale * score.mean))
+        boxes.append((x - 8, y - 8, x + 8, y + 8))
+        if not _quiet(run, arm):
+            first = min(tokens.low, arm.discrete_tokens.mean)
+            left, bottom = to_pixels((first, scale * score.low))
+            right, top = to_pixels((tokens.high, scale * score.high))
+            boxes += [(x - 3, bottom, x + 3, top), (left - 4, y - 3, right, y + 3)]
+    if majority := majority_share(run):
+        line, width = to_pixels((0, 100 * majority[1]))[1], figure.bbox.width
+        boxes += [(0, line - 3, width, line + 3), (width - 150, line - 20, width, line)]
+    return boxes
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return wide * high if wide > 0 and high > 0 else 0.0
+def _line(place: Place, colour: str) -> dict[str, Any]:
+    """How matplotlib draws the line from a name that moved away to its marker."""
+    side = {"left": 0.0, "center": 0.5, "right": 1.0}[place.side]
+    look = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.7}
+    return look | {"relpos": (side, 0.5), "shrinkA": 2, "shrinkB": 7}
+
+
+def _bounds(run: Run, scale: float) -> tuple[float, float]:
+    """Where the score's axis begins and ends: means and intervals; one far below all means runs out."""
+    scores = [run.score(arm) for arm in run.arms]
+    means = [one.mean for one in scores]
+    room = 0.35 * (max(means) - min(means)) or 0.05
+    low = max(min(one.low for one in scores), min(means) - room)
+    high = min(max(one.high for one in scores), max(means) + room)
+    margin = 0.04 * (high - low)
+    return scale * (low - margin), scale * (high + margin)
