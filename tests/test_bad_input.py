@@ -113,6 +113,23 @@ def test_a_failed_start_can_be_mended(capsys, tiny_base, tmp_path):
     assert main([str(w) for w in [*words, "--model", tiny_base]]) == 0
 
 
+def test_words_become_options_and_the_names_between_keep_their_hyphens():
+    from litereason.options import merged, read_arguments
+
+    words = ["--run-dir", "x", "--changes.distil-pause.sft.max-steps", "9", "--base.steps=3"]
+    found = read_arguments(words)
+    told = {"changes": {"distil-pause": {"sft": {"max_steps": "9"}}}, "base": {"steps": "3"}}
+    assert found == {"run_dir": "x"} | told
+    with pytest.raises(ConfigError, match="--base has a value already"):
+        read_arguments(["--base", "true", "--base.steps", "3"])
+    first = {"a": {"b": {"c": 1, "d": 2}, "e": 3}, "f": 4}
+    assert merged(first, {"a": {"b": {"c": 5}}, "f": {"g": 6}}) == {
+        "a": {"b": {"c": 5, "d": 2}, "e": 3},
+        "f": {"g": 6},
+    }
+    assert first["a"]["b"]["c"] == 1
+
+
 def test_text_options_are_text():
     """What is typed as text is not read as YAML; what is a number may be written 5e-7."""
     from litereason.cli import GenerateConfig

@@ -9,8 +9,9 @@ from litereason import cost, files
 from litereason.arms import ARMS, chosen
 from litereason.cli import main
 from litereason.compare import command as module
-from litereason.compare.command import CompareConfig, compare
-from litereason.errors import ConfigError, DataError
+from litereason.compare.command import compare
+from litereason.compare.config import CompareConfig
+from litereason.errors import ConfigError, DataError, LiteReasonError
 
 SMALLEST = {
     "base": {"steps": 4, "batch_size": 8, "curriculum": 2, "hasty_steps": 1},
@@ -183,7 +184,7 @@ def test_changes_reach_their_arm_alone(tmp_path):
     for name, steps in (("rl", 1), ("litereason", 2)):
         bench = config.bench(name, 0, dry=True)
         seen = {}
-        bench._stage = lambda kind, name, function, result, seen=seen, b=bench, **told: (
+        bench._stage = lambda kind, name, function, seen=seen, b=bench, **told: (
             seen.update({kind: b.sections[kind] | told | b.changes.get(kind, {})}),
             b.run,
         )[1]
@@ -282,7 +283,9 @@ def test_arms_and_variants_may_follow_but_not_change(tmp_path):
         compare(CompareConfig(**changed))
     with pytest.raises(ConfigError, match="'direct' is done under seed 0"):
         compare(
-            CompareConfig(**settings(tmp_path, **told, changes={"direct": {"eval": {"seed": 1}}}))
+            CompareConfig(
+                **settings(tmp_path, **told, changes={"direct": {"eval": {"batch_size": 1}}})
+            )
         )
     with pytest.raises(ConfigError, match="begun with other settings"):
         compare(CompareConfig(**settings(tmp_path, **told, task_options={"events": 5})))
@@ -293,8 +296,82 @@ def test_arms_of_an_earlier_call_that_never_ran_are_named_and_left_out(tmp_path,
     run.mkdir()
     files.write_json(run / "arms.json", {"coconut": {"title": "COCONUT"}})
     compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
-    assert "not run yet, and left out: coconut" in capsys.readouterr().err
+    assert "and left out: coconut" in " ".join(capsys.readouterr().err.split())
     assert list(files.read_json(run / "comparison.json")["arms"]) == ["direct"]
+
+
+def test_fewer_arms_may_have_more_seeds(tmp_path, capsys):
+    compare(CompareConfig(**settings(tmp_path, arms=("base", "direct"), seeds=(0,))))
+    compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0, 1))))
+    assert "and left out: base" in " ".join(capsys.readouterr().err.split())
+    found = files.read_json(tmp_path / "run" / "comparison.json")
+    assert (list(found["arms"]), found["seeds"]) == (["direct"], [0, 1])
+    compare(CompareConfig(**settings(tmp_path, arms=("base", "direct"), seeds=(0,))))
+    found = files.read_json(tmp_path / "run" / "comparison.json")
+    assert (list(found["arms"]), found["seeds"]) == (["base", "direct"], [0])
+
+
+def test_an_evaluation_that_was_lost_is_made_again(tmp_path):
+    told = settings(tmp_path, arms=("base", "direct"), seeds=(0,))
+    compare(CompareConfig(**told))
+    lost = tmp_path / "run" / "seed-0" / "eval" / "base" / "summary.json"
+    before = files.read_json(lost)
+    lost.unlink()
+    compare(CompareConfig(**told))
+    assert files.read_json(lost)["accuracy"] == before["accuracy"]
+
+
+def test_a_comparison_in_which_all_failed_has_a_page_and_says_so(tmp_path, monkeypatch):
+    class Broken(type(module.ARMS["direct"])):
+        def run(self, bench):
+            if not bench.dry:
+                raise DataError("no luck today")
+            super().run(bench)
+
+    monkeypatch.setitem(module.ARMS, "direct", Broken())
+    with pytest.raises(DataError, match="all arms failed"):
+        compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
+    assert "no luck today" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        ({"variants": {"v": "distil"}}, "variant 'v' is 'distil'"),
+        ({"variants": {"v": {"arm": "rl", "rl": 3}}}, "variant 'v', rl: got 3"),
+        ({"variants": {"v": {"arm": ["rl"]}}}, "arm is ['rl']"),
+        ({"variants": {"v": {"arm": "rl", "against": "v"}}}, "against is 'v'"),
+        ({"variants": {"v": {"arm": "rl", "title": 3}}}, "title is 3"),
+        ({"variants": {5: {"arm": "base"}}}, "variant 5"),
+        ({"variants": {"all": {"arm": "base"}}}, "variant 'all' has the name of something else"),
+        ({"variants": {"own": {"arm": "base"}}}, "variant 'own' has the name of something else"),
+        ({"changes": {"rl": 3}}, "changes of 'rl': got 3"),
+        ({"changes": {"rl": {"rl": None}}}, "changes of 'rl', rl: got None"),
+        ({"changes": {"rl": {"sft": {"limit": 3}}}}, "told how to sft, and has no such stage"),
+        ({"changes": {"rl": {"eval": {"limit": 4}}}}, "judged with limit 4 and 'base' with 6"),
+        ({"changes": {"rl": {"eval": {"seed": 7}}}}, "seed is 7, but the comparison chooses it"),
+        ({"eval": {"limit": 6, "name": "x"}}, "name is 'x', but the comparison chooses it"),
+        ({"arms": ()}, "--arms is empty"),
+        ({"seeds": ("a", "b")}, "--seeds is ('a', 'b')"),
+        ({"base": {"steps": "many"}}, "--steps is 'many'; expected int"),
+        ({"base": {"steps": -3}}, "steps is -3; expected at least 1"),
+        ({"base": {"styles": {"loud": 1}}}, "expected a share for some of"),
+        ({"base": None, "model": "/no/such/model"}, "a path that does not exist"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_runs(tmp_path, told, what):
+    with pytest.raises(LiteReasonError) as error:
+        compare(CompareConfig(**settings(tmp_path, arms=("base", "rl")) | told))
+    assert what in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_variant_may_be_held_against_another_arm(tmp_path):
+    other = {"again": {"arm": "direct", "against": "base", "eval": {"batch_size": 3}}}
+    arms = ("base", "direct", "again")
+    compare(CompareConfig(**settings(tmp_path, arms=arms, seeds=(0,), variants=other)))
+    found = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
+    assert {p["b"] for p in found if p["a"] == "again"} == {"base"}
 
 
 def test_arms_that_are_needed_come_along():
@@ -308,29 +385,30 @@ def test_list_arms(capsys):
     assert all(name in told for name in ARMS)
 
 
-def test_the_recipe_is_sound(monkeypatch):
+def test_the_recipe_is_sound(monkeypatch, tmp_path):
     """Every arm's stages take what the recipe says, on both styles of traces."""
     seen = []
     monkeypatch.setattr(module, "open_stage", lambda run, config: seen.append(config) or 1 / 0)
     recipe = str(Path(__file__).parents[1] / "recipes" / "compare_demo.yaml")
-    verbose = ["--base.styles.verbose", "0.9", "--base.styles.hunch", "0.1"]
+    verbose = ["--base.styles", "{verbose: 0.9, hunch: 0.1}"]
     for words, styles in (
         ([], {"delta": 0.9, "hunch": 0.1}),
         (verbose, {"verbose": 0.9, "hunch": 0.1}),
     ):
         with pytest.raises(ZeroDivisionError):
-            main(["compare", "--config", recipe, *words])
+            main(["compare", "--config", recipe, "--run_dir", str(tmp_path), *words])
         assert seen[-1].lessons().styles == styles
         assert seen[-1].eval["limit"] >= 1000 and len(seen[-1].seeds) >= 3
 
 
-def test_the_research_recipe_is_sound(monkeypatch):
+def test_the_research_recipe_is_sound(monkeypatch, tmp_path):
     """Every variant's stages take what it changes; each names a hypothesis of docs/research.md."""
     seen = []
     monkeypatch.setattr(module, "open_stage", lambda run, config: seen.append(config) or 1 / 0)
     home = Path(__file__).parents[1]
     with pytest.raises(ZeroDivisionError):
-        main(["compare", "--config", str(home / "recipes" / "research.yaml")])
+        recipe = str(home / "recipes" / "research.yaml")
+        main(["compare", "--config", recipe, "--run_dir", str(tmp_path)])
     config = seen[-1]
     assert config.eval["split"] == "validation" and len(config.seeds) >= 3
     plan = (home / "docs" / "research.md").read_text()

@@ -11,7 +11,7 @@ import yaml
 
 from litereason import files, stats
 from litereason.compare.pairs import pairs
-from litereason.compare.results import write_comparison
+from litereason.compare.results import rewrite_comparison, write_comparison
 from litereason.errors import DataError
 from litereason.records import summarise
 
@@ -278,10 +278,52 @@ DIFFERENT = {
 }
 
 
+def test_of_the_seeds_and_arms_asked_for_all_must_be_there(run):
+    """The others may be of an earlier call; a page that is made anew keeps the seeds and arms it has."""
+    shutil.rmtree(run / "seed-1" / "eval" / "rl")
+    write_comparison(run, asked=["base", "litereason"])
+    found = json.loads((run / "comparison.json").read_text())
+    assert (list(found["arms"]), found["seeds"]) == (["base", "litereason"], [0, 1])
+    with pytest.raises(DataError, match="arm 'rl' has no result under seed 1"):
+        write_comparison(run, asked=["base", "rl"])
+    for make in (lambda: write_comparison(run, [0]), lambda: rewrite_comparison(run)):
+        make()
+        found = json.loads((run / "comparison.json").read_text())
+        assert (sorted(found["arms"]), found["seeds"]) == (["base", "litereason", "rl"], [0])
+
+
+def test_a_copied_arm_is_refused(run):
+    summary = run / "seed-1" / "eval" / "rl" / "summary.json"
+    files.write_json(summary, files.read_json(summary) | {"arm": "base"})
+    with pytest.raises(DataError, match="'rl' under seed 1 is of arm 'base' and seed 1"):
+        write_comparison(run)
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "told"),
+    [
+        ("arms/rl.json", "[1]", "arms/rl.json is broken"),
+        ("arms/rl.json", '{"status": "done"}', "arms/rl.json is broken"),
+        ("arms/rl.json", '{"status": "done", "stages": [], "cost": "x"}', "cost: 'x'"),
+        ("eval/rl/config.yaml", "a: [", "config.yaml is broken: 'no YAML"),
+        ("eval/rl/config.yaml", "settings: 3", "config.yaml is broken"),
+        ("eval/rl/config.yaml", None, "config.yaml is missing. Delete the arm's eval"),
+        ("eval/rl/records.jsonl", '{"item"', "line 1: not JSON .* Delete the arm's eval"),
+    ],
+)
+def test_broken_files_are_named_with_a_way_out(run, place, text, told):
+    path = run / "seed-1" / place
+    path.unlink(missing_ok=True)
+    if text is not None:
+        files.write_text(path, text)
+    with pytest.raises(DataError, match=told):
+        write_comparison(run)
+
+
 def test_a_copied_seed_is_refused(run):
     shutil.rmtree(run / "seed-1")
     shutil.copytree(run / "seed-0", run / "seed-1")
-    with pytest.raises(DataError, match="'base' under seed 1 was evaluated with seed 0"):
+    with pytest.raises(DataError, match="'base' under seed 1 is of arm 'base' and seed 0"):
         write_comparison(run)
 
 
@@ -437,11 +479,12 @@ def test_pairs_and_their_families():
     assert len({pair[1:] for pair in found}) == len(found)
     families = {
         question: {(a, b) for q, a, b, metric in found if (q, metric) == (question, "accuracy")}
-        for question in ("base", "rl", "latents", "rivals", "words", "reasoning")
+        for question in ("premise", "base", "rl", "latents", "rivals", "words", "reasoning")
     }
     whole = {"direct-rl", "rl-lp", "litereason", "litereason-lp", "pause", "coconut"}
     assert families == {
-        "base": {(arm, "base") for arm in whole | {"rl"}},
+        "premise": {("rl", "base")},
+        "base": {(arm, "base") for arm in whole},
         "rl": {(arm, "rl") for arm in whole},
         "latents": {
             ("litereason", "pause"),
@@ -477,10 +520,13 @@ def test_p_values_are_corrected_within_a_family(tmp_path):
     found = compared(tmp_path)["pairs"]
     for metric, other in itertools.product(("accuracy", "total_tokens"), ("base", "rl")):
         family = [one for one in found if (one["metric"], one["b"]) == (metric, other)]
-        assert len(family) == {"base": 4, "rl": 3}[other]
+        family = [one for one in family if one["a"] != "rl"]  # against base, a question of its own
+        assert len(family) == 3
         corrected = stats.holm([one["p"] for one in family])
         assert [one["p_corrected"] for one in family] == pytest.approx(list(corrected))
     assert any(one["p_corrected"] > one["p"] for one in found)
+    premise = pair_of({"pairs": found}, "rl", "base")
+    assert premise["p_corrected"] == premise["p"]
 
 
 def test_thoughts_offered_and_never_taken_are_an_ablation(run):

@@ -11,6 +11,7 @@ from litereason.pruning import prune, restated
 from litereason.stages import CollectConfig
 
 pytest.importorskip("pysbd")
+pytest.importorskip("rapidfuzz")
 
 PROMPT = "1. Otto owned the lantern at first.\n2. Ilse died.\nDoes this contradict itself? Answer."
 TEXT = (
@@ -20,8 +21,11 @@ TEXT = (
 
 
 def test_the_share_is_that_of_the_best_source():
-    sources = [{"a", "b"}, {"b", "c", "d"}]
-    for said, share in (("b", 1), ("bc", 1), ("ad", 1 / 2), ("bcx", 2 / 3), ("xx", 0), ("aab", 1)):
+    sources = ["ab", "bcd"]
+    for said, share in (
+        *(("b", 1), ("bc", 1), ("cb", 1 / 2), ("bd", 1), ("db", 1 / 2)),
+        *(("ad", 1 / 2), ("bcx", 2 / 3), ("xx", 0), ("aab", 2 / 3)),
+    ):
         assert restated(said, sources) == share, said
     assert restated("", sources) == 0 and restated("a", []) == 0
 
@@ -53,6 +57,12 @@ def test_what_restates_a_sentence_is_left_out_and_the_rest_stays(share, out):
 
 def test_a_share_must_be_reached_in_one_sentence():
     assert prune("Otto died.\nNo", PROMPT, 1.0) == ("Otto died.\nNo", 1, 0)
+
+
+def test_who_gave_to_whom_is_a_matter_of_order():
+    given = "Mara gave the rope to Otto."
+    assert prune("Mara gave Otto.\nNo", given, 1.0)[2] == 1
+    assert prune("Otto gave Mara the rope.\nNo", given, 1.0)[2] == 0
 
 
 def test_thoughts_and_answers_stay():

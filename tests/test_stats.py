@@ -171,6 +171,20 @@ def test_seeds_alone_give_the_t_interval_and_the_t_test():
     assert paired(values, np.zeros((3, 2000)))["p"] == pytest.approx(0.0592, abs=0.006)
 
 
+def test_seeds_that_agree_by_luck_leave_the_interval_of_items():
+    """By hand: eight items, one wrong under each of two seeds, another one each; both seeds say 7 / 8."""
+    values = np.ones((2, 8))
+    values[0, 0] = values[1, 1] = 0
+    assert stats.shared(values[None])[0] == 0
+    means = values.mean(0)
+    chosen = np.random.default_rng(0).integers(0, 8, (RESAMPLES, 8))
+    low, high = np.percentile(means[chosen].mean(1), [2.5, 97.5])
+    assert interval(values) == pytest.approx({"mean": 0.875, "low": low, "high": high})
+    assert low < 0.8
+    # Differences of -.5 for two of eight items: of their four signs, two are as extreme.
+    assert paired(values, np.ones((2, 8)))["p"] == pytest.approx(0.5, abs=0.02)
+
+
 def test_seed_weights_sum_to_nothing_and_are_none_for_one_seed():
     assert np.allclose(stats.seed_weights(4).sum(1), 0)
     assert not stats.seed_weights(1).any()
@@ -198,9 +212,13 @@ def test_a_true_null_is_seldom_significant_whatever_seeds_do(seeds, of_seeds):
     columns = simulated(seeds, 40, 1500, of_seeds)
     rate = (stats.sign_flips(columns) <= 0.05).mean()
     # The standard error of the rate is .006. Between the two levels the test may be careful.
-    assert (0.035 if of_seeds == 0.5 or seeds == 1 else 0.01) < rate < 0.067
+    assert (0.035 if of_seeds == 0.5 or seeds == 1 else 0.01 * (seeds > 2)) <= rate < 0.067
     low, high = np.percentile(stats.draws(columns)[1:], [2.5, 97.5], axis=0)
-    assert 0.93 < ((low <= 0) & (high >= 0)).mean() < (0.965 if of_seeds == 0.5 else 0.99)
+    assert (
+        0.93
+        < ((low <= 0) & (high >= 0)).mean()
+        < (0.965 if of_seeds == 0.5 else 0.99 if seeds > 2 else 1)
+    )
 
 
 def test_three_seeds_find_a_difference_that_is_there():

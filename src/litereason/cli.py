@@ -15,7 +15,7 @@ from rich.table import Table
 from litereason import __version__
 from litereason.console import console
 from litereason.errors import ConfigError, LiteReasonError
-from litereason.options import build, read_arguments, read_recipe
+from litereason.options import build, merged, read_arguments, read_recipe
 
 TRAINER_HELP = {
     "sft": ("transformers.TrainingArguments", "learning_rate num_train_epochs max_steps "
@@ -81,10 +81,10 @@ def run_get(config: GetConfig) -> None:
 def run_report(config: ReportConfig) -> None:
     from pathlib import Path
 
-    from litereason.compare.results import write_comparison
+    from litereason.compare.results import rewrite_comparison
     from litereason.report import write_report
 
-    write_comparison(Path(config.run_dir))
+    rewrite_comparison(Path(config.run_dir))
     print(write_report(Path(config.run_dir), Path(config.out) if config.out else None))
 
 
@@ -131,7 +131,8 @@ def _stage(name: str) -> tuple[type, Callable[[Any], Any], type | None]:
 
         return AuditConfig, audit, None
     if name == "compare":
-        from litereason.compare.command import CompareConfig, compare
+        from litereason.compare.command import compare
+        from litereason.compare.config import CompareConfig
 
         return CompareConfig, compare, None
     if name == "inspect":
@@ -226,10 +227,7 @@ def _run(name: str, words: list[str]) -> int:
         values = _data_of_task(values, stage)
         # one recipe serves all stages: shared keys that this one lacks are not its business
         values = {k: v for k, v in values.items() if k not in _SHARED or _has(stage, k)}
-    for key, value in _data_of_task(given, stage).items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            value = values[key] | value
-        values[key] = value
+    values = merged(values, _data_of_task(given, stage))
     if "data" in values.get("task_options", {}) and _has(stage, "task"):
         values.setdefault("task", "jsonl")
     status = function(build(stage, values, trainer))

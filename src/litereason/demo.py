@@ -9,7 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from litereason.compare.command import CompareConfig, compare
+from litereason.compare.command import compare
+from litereason.compare.config import CompareConfig
 from litereason.options import option
 
 ARMS = ("base", "direct", "rl", "direct-rl", "litereason", "pause", "litereason-other-row")

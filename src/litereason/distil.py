@@ -87,6 +87,11 @@ class Distil(Thoughts):
                 f"--ratio is {config.ratio}: there would be latent steps without a word to stand for; "
                 "expected at most 1"
             )
+        if config.mode != "latent":
+            raise ConfigError(
+                f"--method distil with --mode {config.mode}: its prompts offer no thoughts; leave "
+                "--mode out"
+            )
 
     def __call__(self, job: SFTJob) -> dict[str, Any]:
         """Train on rows whose slots have targets.

@@ -71,11 +71,26 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word[2:].partition("=")
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        parts = key.split(".")
+        # what stands between an option and its section is a name, such as an arm's, hyphens and all
+        parts = [p if 0 < i < len(parts) - 1 else p.replace("-", "_") for i, p in enumerate(parts)]
         place = found
-        *parents, last = key.replace("-", "_").split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = Text(value)
+        for number, part in enumerate(parts[:-1], 1):
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(
+                    f"--{key}: --{'.'.join(parts[:number])} has a value already; give one of the two"
+                )
+        place[parts[-1]] = Text(value)
+    return found
+
+
+def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with those of `over` in their place, in dictionaries of any depth."""
+    found = dict(values)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = merged(found[key], value) if both else value
     return found
 
 

@@ -1,14 +1,14 @@
 """Traces without what only restates the prompt: `litereason collect --prune`.
 
-A sentence whose words all stand in one sentence of the prompt says nothing new. It needs neither words nor
-latent steps: what is worked out from it can be worked out from the prompt. Only the words are looked at,
-so that whether a sentence goes is known before anything is worked out; to leave out what turned out to be
-of no use would make the gap tell the answer (docs/research.md).
+A sentence whose words stand in one sentence of the prompt, in the same order, mostly says nothing new. It
+needs neither words nor latent steps: what is worked out from it can be worked out from the prompt. Only the
+words are looked at, so that whether a sentence goes is known before anything is worked out; to leave out
+what turned out to be of no use would make the gap tell the answer (docs/research.md).
 """
 
 from collections.abc import Sequence
 
-from litereason.text_metrics import words
+from litereason.text_metrics import in_common, words
 from litereason.traces import replaceable, split_sentences
 
 
@@ -17,21 +17,19 @@ def prune(text: str, prompt: str, share: float) -> tuple[str, int, int]:
 
     Args:
         text, prompt: the completion and what it answers.
-        share: at least this share of a sentence's words stands in one sentence of the prompt; 1: all.
+        share: at least this share of a sentence's words stands, in order, in one sentence of the prompt;
+            1: all.
 
     Returns:
         (the text that is left; how many sentences of reasoning there were, and were left out).
     """
     sentences = split_sentences(text)
-    sources = [set(words(sentence)) for sentence in split_sentences(prompt)]
+    sources = [words(sentence) for sentence in split_sentences(prompt)]
     free = replaceable(sentences)
     out = {i for i in free if restated(words(sentences[i]), sources) >= share}
     return "".join(s for i, s in enumerate(sentences) if i not in out), len(free), len(out)
 
 
-def restated(said: Sequence[str], sources: Sequence[set[str]]) -> float:
-    """The largest share of the words `said` that one source holds; 0 if there are none."""
-    return max(
-        (sum(word in source for word in said) / len(said) for source in sources if said),
-        default=0.0,
-    )
+def restated(said: Sequence[str], sources: Sequence[Sequence[str]]) -> float:
+    """The largest share of the words `said` that one source holds in that order; 0 if there are none."""
+    return max((in_common(said, one) / len(said) for one in sources if said), default=0.0)

@@ -13,7 +13,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from litereason import files
-from litereason.errors import ConfigError
+from litereason.errors import ConfigError, DataError
 
 # Where we are (a run that was moved is the same run), and how a stage runs, not what comes out.
 NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
@@ -39,7 +39,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     wanted = plain(dataclasses.asdict(settings))
     path = directory / "config.yaml"
     if path.exists():
-        begun = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
+        begun = settings_in(path)
         was, now = flat(defaults(settings)) | flat(begun), flat(wanted)
         left_out = NOT_COMPARED | {*free}
         compared = [
@@ -57,6 +57,25 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
     files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     return directory
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """The settings in a stage's `config.yaml`.
+
+    Raises:
+        DataError: it is broken.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        record = f"no YAML ({error})"
+    settings = record.get("settings") if isinstance(record, dict) else None
+    if not isinstance(settings, dict):
+        raise DataError(
+            f"{path} is broken: {record!r:.80}; expected `settings:` and what they are. Delete "
+            f"{path.parent} and run the stage again"
+        )
+    return settings
 
 
 def defaults(settings: Any) -> dict[str, Any]:

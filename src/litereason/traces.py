@@ -46,6 +46,8 @@ class Replacement:
     def __post_init__(self) -> None:
         if not self.shares or any(not 0 <= share <= 1 for share in self.shares):
             raise ConfigError(f"shares are {self.shares}; expected numbers from 0 to 1")
+        if not self.ratio > 0:
+            raise ConfigError(f"ratio is {self.ratio}; expected latent steps a token, above 0")
         if self.loss_after not in ("first", "last", "prompt"):
             raise ConfigError(
                 f"loss_after is {self.loss_after!r}; expected 'first', 'last' or 'prompt'"

@@ -20,7 +20,7 @@ class Arm(abc.ABC):
         costs: what it costs at evaluation, beside the answer.
         needs: arms whose models or traces it uses; `collect` stands for the base's traces alone,
             `collect-own` for those of RL's policy.
-        variant_of: the arm that it is under other settings, if any.
+        variant_of: of an arm under other settings, the arm that it is compared with.
     """
 
     name: ClassVar[str]
@@ -36,8 +36,13 @@ class Arm(abc.ABC):
         """Run its stages, the evaluation last."""
 
 
-def variant(name: str, of: Arm, title: str | None = None) -> Arm:
-    """`of` as an arm of its own, for other settings; it comes after `of`, whose traces it may share."""
+def variant(name: str, of: Arm, title: str | None = None, against: str | None = None) -> Arm:
+    """`of` as an arm of its own, for other settings; it comes after `of`, whose traces it may share.
+
+    Args:
+        against: the arm that it is compared with; by default `of`.
+    """
     kind = type(of)
-    told = {"name": name, "title": title or f"{of.title}: {name}", "variant_of": of.name}
+    told = {"name": name, "title": title or f"{of.title}: {name}"}
+    told["variant_of"] = against or of.name
     return type(kind.__name__, (kind,), told | {"needs": (*of.needs, of.name)})()

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from litereason import files, stages
-from litereason.errors import LiteReasonError
+from litereason import stages
+from litereason.compare.note import note_path, read_note
+from litereason.errors import ConfigError, LiteReasonError
 from litereason.grpo import LatentGRPOConfig
 from litereason.options import build
 from litereason.sft import ProjectorConfig
@@ -20,6 +21,9 @@ KINDS: dict[str, tuple[type, type | None]] = {
     "rl": (stages.RLConfig, LatentGRPOConfig),
     "eval": (stages.EvalConfig, None),
 }
+# By stage: what it writes last.
+RESULTS = {"collect": "traces.jsonl", "sft": "model", "rl": "model", "eval": "summary.json"}
+OWN_KEYS = ("run_dir", "name", "seed")  # what no stage is told: the comparison's to choose
 _SEEN: set[str] = set()  # tasks, splits and prompts that were looked at
 TRACES, OWN = "traces", "own"  # names under which arms find those of the base, of RL's policy
 
@@ -48,6 +52,7 @@ class Bench:
     changes: dict[str, Section]
     dry: bool = False
     used: list[str] = dataclasses.field(default_factory=list)
+    judged: Any = None  # the settings of the evaluation
 
     def collect(self, model: str | Path | None = None, name: str = TRACES, **settings: Any) -> Path:
         """Traces of a model (by default the base) that earned a reward.
@@ -56,7 +61,7 @@ class Bench:
         """
         model, name = str(model or self.model), self.arm if "collect" in self.changes else name
         settings = {"model": model} | settings
-        return self._stage("collect", name, stages.collect, "traces.jsonl", **settings)
+        return self._stage("collect", name, stages.collect, **settings)
 
     def reasoner(self, arm: str = "rl", name: str = OWN, **settings: Any) -> Section:
         """The policy of an arm's RL and its own right traces, for `sft`: where silent thinking is learned.
@@ -71,7 +76,7 @@ class Bench:
         """The same with the traces that another arm trained on, whatever it was told."""
         places = [f"collect/{OWN}"]
         if not self.dry:
-            places = files.read_json(self.run / "arms" / f"{arm}.json")["stages"]
+            places = read_note(note_path(self.run, arm))["stages"]
         model = self.trained("rl", policy)
         name = [place for place in places if place.startswith("collect/")][-1].split("/")[1]
         self._use("collect", name)
@@ -83,29 +88,35 @@ class Bench:
         if "traces" not in settings:
             settings["traces"] = str(self.collect())
         settings = {"model": self.model} | settings
-        return self._stage("sft", self.arm, stages.sft, "model", **settings)
+        return self._stage("sft", self.arm, stages.sft, **settings)
 
     def rl(self, model: str | Path, **settings: Any) -> Path:
         """This arm's model after RL from `model`."""
-        return self._stage("rl", self.arm, stages.rl, "model", model=str(model), **settings)
+        return self._stage("rl", self.arm, stages.rl, model=str(model), **settings)
 
     def evaluate(self, model: str | Path, title: str, **settings: Any) -> None:
         """This arm's records on the evaluation split."""
         settings = {"model": str(model), "title": title} | settings
-        self._stage("eval", self.arm, stages.evaluate, "summary.json", **settings)
+        self._stage("eval", self.arm, stages.evaluate, **settings)
 
     def trained(self, stage: str, arm: str) -> Path:
         """The model of another arm's stage (`sft` or `rl`), whose cost this arm shares."""
         if not self.dry:
             # its note names the stages behind it; RL of its own comes after its SFT
             later = ["eval", *(["rl"] if stage == "sft" else [])]
-            for place in files.read_json(self.run / "arms" / f"{arm}.json")["stages"]:
+            for place in read_note(note_path(self.run, arm))["stages"]:
                 if place not in [f"{kind}/{arm}" for kind in later]:
                     self._use(*place.split("/"))
         return self.run / stage / arm / "model"
 
-    def _stage(self, kind: str, name: str, function: Any, result: str, **settings: Any) -> Path:
+    def _stage(self, kind: str, name: str, function: Any, **settings: Any) -> Path:
         stage, trainer = KINDS[kind]
+        told = self.sections.get(kind, {}) | self.changes.get(kind, {})
+        if chosen := [key for key in OWN_KEYS if key in told]:
+            raise ConfigError(
+                f"arm {self.arm!r}, {kind}: {chosen[0]} is {told[chosen[0]]!r}, but the comparison chooses "
+                "it; leave it out"
+            )
         values = self.shared | self.sections.get(kind, {}) | settings | self.changes.get(kind, {})
         values |= {"run_dir": str(self.run), "name": name, "seed": self.seed}
         try:
@@ -114,10 +125,12 @@ class Bench:
                 self._check(config, trainer)
         except LiteReasonError as error:
             raise type(error)(f"arm {self.arm!r}, {kind}: {error}") from error
+        if kind == "eval":
+            self.judged = config
         if not self.dry:
             function(config)
         self._use(kind, name)
-        return self.run / kind / name / result
+        return self.run / kind / name / RESULTS[kind]
 
     def _check(self, config: Any, trainer: type | None) -> None:
         """What a stage would refuse after its start."""

@@ -7,138 +7,25 @@ fails leaves the others whole and is tried again by the same command.
 
 import dataclasses
 import functools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from litereason import cost, files
-from litereason.arms import ARMS, Arm, chosen, variant
-from litereason.arms.bench import KINDS, Bench
+from litereason.arms import ARMS, Arm, chosen
+from litereason.arms.bench import RESULTS
 from litereason.audit.command import AuditConfig, audit
+from litereason.compare.config import CompareConfig
+from litereason.compare.note import note_path, read_note
+from litereason.compare.read import SAME
 from litereason.compare.results import write_comparison
 from litereason.console import say
-from litereason.errors import ConfigError
-from litereason.options import option
+from litereason.errors import ConfigError, DataError
+from litereason.models import resolve
 from litereason.report import write_report
 from litereason.run_dir import open_stage, plain
 from litereason.side_by_side import is_failure, side_by_side
-from litereason.stories.base_model import Lessons, train_base
-
-Section = dict[str, Any]
-
-
-@dataclasses.dataclass(kw_only=True)
-class CompareConfig:
-    """Run or reuse every arm under several seeds; statistics and one page."""
-
-    model: str = option("", "the base model: a path, a hub id, or a name of `litereason get`")
-    base: Section | None = dataclasses.field(
-        default=None,
-        metadata={"help": "instead of --model: the lessons of a tiny model, trained from nothing"},
-    )
-    task: str = option("stories", "as for the stages")
-    task_options: Section = dataclasses.field(
-        default_factory=dict, metadata={"help": "the task's own, as --task_options.NAME VALUE"}
-    )
-    run_dir: str = option("runs/compare", "where everything goes")
-    arms: tuple[str, ...] = option(("all",), "which; --list_arms prints them")
-    seeds: tuple[int, ...] = option((0, 1, 2), "one run of every arm each")
-    workers: int = option(1, "arms that run side by side, a thread each")
-    note: str | None = option(None, "what a reader of the report should know first")
-    list_arms: bool = option(False, "print the arms and stop")
-    collect: Section = dataclasses.field(
-        default_factory=dict, metadata={"help": "options of `litereason collect`, for all arms"}
-    )
-    sft: Section = dataclasses.field(
-        default_factory=dict, metadata={"help": "options of `litereason sft`"}
-    )
-    rl: Section = dataclasses.field(
-        default_factory=dict, metadata={"help": "options of `litereason rl`"}
-    )
-    eval: Section = dataclasses.field(
-        default_factory=dict, metadata={"help": "options of `litereason eval`"}
-    )
-    changes: dict[str, dict[str, Section]] = dataclasses.field(
-        default_factory=dict, metadata={"help": "for one arm alone: ARM.STAGE.OPTION"}
-    )
-    variants: dict[str, Section] = dataclasses.field(
-        default_factory=dict,
-        metadata={
-            "help": "an arm under other settings, beside it: NAME.arm ARM, NAME.STAGE.OPTION"
-        },
-    )
-
-    def __post_init__(self) -> None:
-        if not self.list_arms and bool(self.model) == (self.base is not None):
-            raise ConfigError("give --model, or in the recipe `base:`, the lessons of a tiny model")
-        if not self.seeds or len({*self.seeds}) < len(self.seeds) or min(self.seeds) < 0:
-            raise ConfigError(f"--seeds is {self.seeds}; expected different numbers from 0 up")
-        if self.workers < 1:
-            raise ConfigError(f"--workers is {self.workers}; expected at least 1")
-        wrong = [arm for arm in self.changes if arm not in ARMS]
-        stages = [s for told in self.changes.values() for s in told if s not in KINDS]
-        if wrong or stages:
-            raise ConfigError(
-                f"changes of {(wrong or stages)[0]!r}; expected arms ({', '.join(ARMS)}) and under "
-                f"each some of {', '.join(KINDS)}"
-            )
-        for name, told in self.variants.items():
-            keys = {"arm", "title", *KINDS}
-            if name in ARMS or told.get("arm") not in ARMS or not told.keys() <= keys:
-                raise ConfigError(
-                    f"variant {name!r} is {told}; expected a name that no arm has, `arm` "
-                    f"({', '.join(ARMS)}), and, if wanted, `title` and some of {', '.join(KINDS)}"
-                )
-            if not re.fullmatch(r"[\w.+-]*\w", name):
-                raise ConfigError(
-                    f"variant {name!r}: expected letters, digits and . + - _ in its name"
-                )
-
-    def known(self) -> dict[str, Arm]:
-        """All arms by name, variants last."""
-        told = self.variants.items()
-        return ARMS | {k: variant(k, ARMS[v["arm"]], v.get("title")) for k, v in told}
-
-    def changes_of(self, arm: str) -> dict[str, Section]:
-        """What an arm alone is told: a variant, all that its arm is told and what it changes."""
-        if arm not in self.variants:
-            return self.changes.get(arm, {})
-        told = self.variants[arm]
-        first = self.changes.get(told["arm"], {})
-        return {
-            kind: first.get(kind, {}) | told.get(kind, {})
-            for kind in KINDS
-            if kind in first or kind in told
-        }
-
-    def lessons(self) -> Lessons:
-        """What the tiny base model is taught.
-
-        Raises:
-            ConfigError: an option that `Lessons` has not.
-        """
-        try:
-            return Lessons(**(self.base or {}))
-        except TypeError as error:
-            raise ConfigError(f"the recipe's `base`: {error}") from error
-
-    def base_model(self) -> str:
-        """Where the base model is, trained or not."""
-        return self.model or str(Path(self.run_dir) / "base" / "model")
-
-    def bench(self, arm: str, seed: int, dry: bool = False) -> Bench:
-        """The stages of an arm under a seed."""
-        return Bench(
-            arm,
-            Path(self.run_dir) / f"seed-{seed}",
-            self.base_model(),
-            seed,
-            {"task": self.task, "task_options": self.task_options},
-            {kind: getattr(self, kind) for kind in KINDS},
-            self.changes_of(arm),
-            dry,
-        )
+from litereason.stories.base_model import train_base
 
 
 def compare(config: CompareConfig) -> Path | None:
@@ -146,15 +33,16 @@ def compare(config: CompareConfig) -> Path | None:
 
     Raises:
         ConfigError: settings that some arm's stage refuses, before anything runs.
-        DataError: records of arms that cannot be compared.
+        DataError: records of arms that cannot be compared; or all arms failed (the page says why).
     """
     if config.list_arms:
         list_arms()
         return None
     arms = chosen(config.arms, config.known())
     lessons = config.lessons()
-    for arm in arms:
-        arm.run(config.bench(arm.name, config.seeds[0], dry=True))
+    if config.model:
+        resolve(config.model)
+    check_settings(config, arms)
     check_done(config, arms)
     run = Path(config.run_dir)
     open_stage(run, config)
@@ -163,12 +51,39 @@ def compare(config: CompareConfig) -> Path | None:
         train_base(run / "base", lessons, 0)
     list_in(run / "arms.json", arms)
     run_all(config, arms)
-    compared = files.read_json(write_comparison(run))["arms"]
+    path = write_comparison(run, config.seeds, [arm.name for arm in arms])
+    compared = files.read_json(path)["arms"]
     page = write_report(run)
     if later := [name for name in files.read_json(run / "arms.json") if name not in compared]:
-        say(f"not run yet, and left out: {', '.join(later)}")
+        say(f"not run yet under all of these seeds, and left out: {', '.join(later)}")
     say(f"report: {page}")
+    if all(arm["status"] == "failed" for arm in compared.values()):
+        raise DataError(f"all arms failed; {page} says why")
     return page
+
+
+def check_settings(config: CompareConfig, arms: Sequence[Arm]) -> None:
+    """Raise `ConfigError` for what a stage would refuse, or arms that would not be judged alike."""
+    judged: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        bench = config.bench(arm.name, config.seeds[0], dry=True)
+        arm.run(bench)
+        kinds = {place.split("/")[0] for place in bench.used}
+        if useless := sorted(config.changes_of(arm.name).keys() - kinds):
+            raise ConfigError(
+                f"arm {arm.name!r} is told how to {useless[0]}, and has no such stage; it has "
+                f"{', '.join(sorted(kinds))}"
+            )
+        judged[arm.name] = {key: getattr(bench.judged, key) for key in (*SAME, "samples")}
+    first, *others = judged
+    for name in others:
+        for key, value in judged[name].items():
+            if value != judged[first][key]:
+                raise ConfigError(
+                    f"arm {name!r} would be judged with {key} {value!r} and {first!r} with "
+                    f"{judged[first][key]!r}: arms are compared on the same items with the same budget. "
+                    f"Set it for all, as --eval.{key}"
+                )
 
 
 def audit_data(config: CompareConfig, run: Path) -> None:
@@ -193,11 +108,26 @@ def audit_data(config: CompareConfig, run: Path) -> None:
 
 def list_in(path: Path, arms: Sequence[Arm]) -> None:
     """What each arm is, for the report; arms of earlier calls stay listed."""
-    known = files.read_json(path) if path.exists() else {}
+    known = listed(path)
     told = ("title", "trains", "goes_latent", "costs", "variant_of")
     known |= {arm.name: {key: getattr(arm, key) for key in told} for arm in arms}
     order = [*ARMS, *(name for name in known if name not in ARMS)]
     files.write_json(path, {name: known[name] for name in order if name in known})
+
+
+def listed(path: Path) -> dict[str, Any]:
+    """What `arms.json` says of each arm.
+
+    Raises:
+        DataError: it is broken.
+    """
+    known = files.read_json(path) if path.exists() else {}
+    if not isinstance(known, dict) or not all(isinstance(one, dict) for one in known.values()):
+        raise DataError(
+            f"{path} is broken: expected an object an arm. Delete it: the same `litereason compare` "
+            "command writes it again"
+        )
+    return known
 
 
 def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
@@ -230,7 +160,7 @@ def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
 
 def note_of(config: CompareConfig, arm: str, seed: int) -> Path:
     """The file that says how an arm ended."""
-    return Path(config.run_dir) / f"seed-{seed}" / "arms" / f"{arm}.json"
+    return note_path(Path(config.run_dir) / f"seed-{seed}", arm)
 
 
 def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
@@ -238,9 +168,10 @@ def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
     path = note_of(config, arm, seed)
     if not path.exists():
         return False
-    note = files.read_json(path)
+    note = read_note(path)
     places = [path.parents[1] / place for place in note["stages"]]
-    return note["status"] == "done" and all(place.is_dir() for place in places)
+    made = [place / RESULTS[place.parent.name] for place in places]
+    return note["status"] == "done" and all(file.exists() for file in made)
 
 
 def check_done(config: CompareConfig, arms: Sequence[Arm]) -> None:
@@ -248,7 +179,7 @@ def check_done(config: CompareConfig, arms: Sequence[Arm]) -> None:
     for seed in config.seeds:
         for arm in arms:
             path = note_of(config, arm.name, seed)
-            note = files.read_json(path) if path.exists() else {}
+            note = read_note(path) if path.exists() else {}
             was, now = (note.get("told") or {}), plain(config.changes_of(arm.name))
             if note.get("status") == "done" and was != now:
                 stages = ", ".join(place for place in note["stages"] if place.endswith(arm.name))

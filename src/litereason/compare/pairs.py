@@ -2,7 +2,8 @@
 
 A family is one question about one metric; Holm's correction is over a family's pairs. The questions:
 
-- *base*: does an arm change anything? Every arm against base.
+- *premise*: did RL teach anything? RL against base, alone, however many other arms there are.
+- *base*: does an arm change anything? Every other arm against base.
 - *rl*: what does it cost against ordinary RL? Every other arm against rl.
 - *latents*: do the latents do anything? LiteReason (as published, distilled, brief) against its ablations
   and its own trained pause.
@@ -49,7 +50,8 @@ def pairs(
     variants = variants or {}
     whole = [a for a, ablation in ablations.items() if ablation is None and a not in variants]
     wanted: list[tuple[str, str, str, Sequence[str]]]
-    wanted = [("base", arm, "base", METRICS) for arm in whole if arm != "base"]
+    wanted = [("premise", "rl", "base", METRICS)]
+    wanted += [("base", arm, "base", METRICS) for arm in whole if arm not in ("base", "rl")]
     wanted += [("rl", arm, "rl", METRICS) for arm in whole if arm not in ("base", "rl")]
     for arm, pause in PAUSE.items():
         wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))

@@ -8,21 +8,22 @@ have judged arms on different items, and what they share is compared.
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import yaml
-
 from litereason import files
+from litereason.compare.note import read_note
 from litereason.errors import DataError
 from litereason.records import VALUES, item_means
+from litereason.run_dir import settings_in
 
 # What every evaluation must have in common.
 SAME = ("task", "task_options", "split", "limit", "max_new_tokens", "max_latent_steps")
 SAME += ("temperature", "top_p", "top_k")
 
+REMEDY = "Delete the arm's eval directory and evaluate again"
 # Fields of a record that figures are made from.
 FIELDS: dict[str, Any] = {
     "item": str,
@@ -60,6 +61,10 @@ class ArmResults:
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
     costs: dict[int, dict[str, float | None]] = dataclasses.field(default_factory=dict)
 
+    def missing(self, seeds: Iterable[int]) -> list[int]:
+        """The seeds under which it has no result and is not marked as failed."""
+        return [s for s in seeds if s not in self.evaluations and s not in self.failures]
+
     @property
     def first(self) -> Evaluation | None:
         """The evaluation under the first seed that did not fail."""
@@ -88,8 +93,14 @@ class Results:
         return values[0] if values and all(value == values[0] for value in values) else None
 
 
-def read_results(run: Path) -> Results:
+def read_results(
+    run: Path, seeds: Sequence[int] | None = None, asked: Sequence[str] | None = None
+) -> Results:
     """Read a comparison or an ordinary run directory.
+
+    Args:
+        seeds: of a comparison, those to read; None: all that are there.
+        asked: arms that must have a result under all of them; others without are left out. None: all must.
 
     Raises:
         DataError: a broken file; or, in a comparison, arms that were not judged alike or an arm without a
@@ -97,6 +108,8 @@ def read_results(run: Path) -> Results:
     """
     found = [(path, re.fullmatch(r"seed-(\d+)", path.name)) for path in sorted(run.glob("seed-*"))]
     homes = {int(match[1]): path for path, match in found if match and path.is_dir()}
+    if homes and seeds is not None:
+        homes = {seed: homes[seed] for seed in seeds if seed in homes}
     seeds, arms = sorted(homes) or [_seed_of(run)], _listed(run)
     order = list(arms)
     for seed in seeds:
@@ -104,10 +117,12 @@ def read_results(run: Path) -> Results:
     order += sorted(arms.keys() - {*order})
     # a list may be of arms that are still to come
     judged = {name: arms[name] for name in order if arms[name].evaluations or arms[name].failures}
+    if homes and asked is not None:
+        judged = {k: arm for k, arm in judged.items() if k in asked or not arm.missing(seeds)}
     results = Results(seeds, judged)
     if homes:
         _check_complete(results)
-        _check_seeds(results)
+        _check_origins(results)
         _check_alike(results)
     return results
 
@@ -128,12 +143,12 @@ def _seed_of(run: Path) -> int:
 def _read_seed(arms: dict[str, ArmResults], home: Path, seed: int) -> None:
     """Add what one run directory holds. What an arm that failed left behind is not read."""
     for path in sorted((home / "arms").glob("[!.]*.json")):
-        told = _object(path)
+        told = read_note(path)
         arm = arms.setdefault(path.stem, ArmResults({}))
-        if told.get("status") == "failed":
+        if told["status"] == "failed":
             arm.failures[seed] = told.get("reason") or "no reason given"
-        elif cost := told.get("cost"):
-            arm.costs[seed] = cost
+        elif told["cost"]:
+            arm.costs[seed] = told["cost"]
     for path in sorted((home / "eval").glob("[!.]*/summary.json")):
         arm = arms.setdefault(path.parent.name, ArmResults({}))
         if seed not in arm.failures:
@@ -144,13 +159,17 @@ def _evaluation(directory: Path, seed: int) -> Evaluation:
     path = directory / "records.jsonl"
     samples: dict[str, int] = {}
     records = []
-    for line, record in files.numbered_jsonl(path):
+    try:
+        found = files.numbered_jsonl(path)
+    except DataError as error:
+        raise DataError(f"{error}. {REMEDY}") from error
+    for line, record in found:
         _check_record(record, f"{path}, line {line}")
         samples[record["item"]] = samples.get(record["item"], 0) + 1
         records.append(record)
     names = [*VALUES, *sorted({name for record in records for name in record.get("metrics", {})})]
     config = directory / "config.yaml"
-    settings = yaml.safe_load(config.read_text("utf-8"))["settings"] if config.exists() else {}
+    settings = settings_in(config) if config.exists() else {}
     return Evaluation(
         place=f"arm {directory.name!r} under seed {seed}",
         summary=_object(directory / "summary.json"),
@@ -164,8 +183,7 @@ def _check_record(record: dict[str, Any], where: str) -> None:
     for field, kinds in FIELDS.items():
         if field not in record or not isinstance(record[field], kinds):
             raise DataError(
-                f"{where}: field {field!r} is {record.get(field, 'missing')!r:.60}. Delete the arm's eval "
-                "directory and evaluate again"
+                f"{where}: field {field!r} is {record.get(field, 'missing')!r:.60}. {REMEDY}"
             )
 
 
@@ -178,28 +196,31 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _check_complete(results: Results) -> None:
     for name, arm in results.arms.items():
-        missing = [s for s in results.seeds if s not in arm.evaluations and s not in arm.failures]
-        if missing:
+        if missing := arm.missing(results.seeds):
             raise DataError(
                 f"arm {name!r} has no result under seed {missing[0]} and is not marked as failed. The same "
                 "`litereason compare` command goes on where it stopped"
             )
 
 
-def _check_seeds(results: Results) -> None:
-    """A copied directory would count one seed twice."""
-    for arm in results.arms.values():
+def _check_origins(results: Results) -> None:
+    """A copied directory would count one seed, or one arm, twice."""
+    for name, arm in results.arms.items():
         for seed, one in arm.evaluations.items():
-            if (found := one.summary.get("seed", seed)) != seed:
+            was = one.summary.get("arm", name), one.summary.get("seed", seed)
+            if was != (name, seed):
                 raise DataError(
-                    f"{one.place} was evaluated with seed {found}. Is it a copy? Delete that seed's "
-                    "directory and run `litereason compare` again"
+                    f"{one.place} is of arm {was[0]!r} and seed {was[1]}. Is it a copy? Delete "
+                    "the arm's eval directory there (or the seed's, if all of it is a copy) and run "
+                    "`litereason compare` again"
                 )
 
 
 def _check_alike(results: Results) -> None:
     """Every evaluation against the first."""
     found = list(results.evaluations())
+    if bare := [one.place for one in found if not one.settings]:
+        raise DataError(f"{bare[0]}: config.yaml is missing. {REMEDY}")
     for one in found[1:]:
         differ = [
             f"{key} {one.settings.get(key)!r} and not {found[0].settings.get(key)!r}"

@@ -31,13 +31,32 @@ LENGTHS = {"discrete": "discrete_tokens", "total": "total_tokens"}
 Column = tuple[str, ...]
 
 
-def write_comparison(run: Path) -> Path:
+def write_comparison(
+    run: Path, seeds: Sequence[int] | None = None, asked: Sequence[str] | None = None
+) -> Path:
     """Write `comparison.json` of a comparison or of an ordinary run directory.
+
+    Args:
+        seeds, asked: as for `read_results`.
 
     Raises:
         DataError: as `read_results`.
     """
-    return files.write_json(run / "comparison.json", comparison(read_results(run)))
+    found = comparison(read_results(run, seeds, asked))
+    return files.write_json(run / "comparison.json", found)
+
+
+def rewrite_comparison(run: Path) -> Path:
+    """The same, of the seeds and arms that it is of already.
+
+    Raises:
+        DataError: as `read_results`, or it is broken.
+    """
+    path = run / "comparison.json"
+    told = files.read_json(path) if path.exists() else {}
+    if not (isinstance(told, dict) and any(run.glob("seed-*")) and told.get("arms")):
+        return write_comparison(run)
+    return write_comparison(run, told.get("seeds"), list(told["arms"]))
 
 
 def comparison(results: Results) -> dict[str, Any]:

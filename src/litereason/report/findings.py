@@ -5,9 +5,7 @@ Every number in a sentence comes from the run. No statistics are computed here.
 
 from collections.abc import Sequence
 
-import yaml
-
-from litereason.compare.pairs import PAUSE, WORDS
+from litereason.compare.pairs import RIVALS, WORDS
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -29,7 +27,7 @@ from litereason.report.latents import (
     latents_matter,
     still_thinking,
 )
-from litereason.report.run import Arm, Record, Run
+from litereason.report.run import Arm, Record, Run, parsed
 
 # The gain over the base model that shows that RL taught the task (points of accuracy / 100).
 RL_GAIN = 0.20
@@ -112,8 +110,8 @@ def _rl_learns(run: Run) -> list[Finding]:
         return [Finding(superiority(paired), "RL without latent steps beats the base model", text)]
     goal = f"{numbers.number(100 * RL_GAIN, 0)} points"
     claim = f"RL without latent steps beats the base model by at least {goal}"
-    if paired is None:
-        return [Finding(UNTESTED, claim, text)]
+    if paired is None or not paired.shown:
+        return [Finding(superiority(paired), claim, text)]
     if paired.low >= RL_GAIN:
         return [Finding(HELD, claim, text)]
     if paired.difference >= RL_GAIN:
@@ -223,8 +221,7 @@ def margin_of(run: Run) -> float:
 
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
     """One of ours beside other latent methods, and beside other reasoning in words."""
-    apart = {"base", "rl", "direct", "direct-rl", *PAUSE, *PAUSE.values(), *WORDS}
-    others = [arm for arm in run.arms if arm.name not in apart and not arm.ablation]
+    others = [arm for arm in run.arms if arm.name in RIVALS]
     words = [arm for arm in run.arms if arm.name in WORDS]
     return [
         *_ahead_of(run, ours, others, "the other latent methods"),
@@ -269,8 +266,7 @@ def _reasoning_needed(run: Run) -> list[Finding]:
 
 def _told(run: Run) -> list[Finding]:
     """What whoever made the run wants a reader to know first."""
-    settings = (yaml.safe_load(run.config or "") or {}).get("settings", {})
-    note = settings.get("note")
+    note = (parsed(run.config or "").get("settings") or {}).get("note")
     return [Finding(NOTE, "About this run", note)] if note else []
 
 
@@ -281,10 +277,8 @@ def _warnings(run: Run) -> list[Finding]:
             f"{arm.title}: {numbers.percent(arm.truncated)} ({numbers.judged(arm)})" for arm in cut
         )
         found.append(Finding(NOTE, "Many samples were cut at the token limit", f"{shares}."))
-    blind = [(one.title, answer) for arm in run.arms for one in arm.evaluations
-             if (answer := only_answer(one.records)) is not None]  # fmt: skip
-    if blind:
-        told = "; ".join(f"{title}: “{answer}”" for title, answer in dict.fromkeys(blind))
+    if blind := [told for arm in run.arms if (told := _blind(arm))]:
+        told = "; ".join(blind)
         text = f"{told}. What such arms keep or save is no reasoning."
         found.append(
             Finding(NOTE, "Some arms are right on one answer alone, whatever the item", text)
@@ -306,6 +300,18 @@ def _warnings(run: Run) -> list[Finding]:
         text = f"Stages by commit: {told}. The settings of every stage, at the end, name its own."
         found.append(Finding(NOTE, "The stages were run by several commits of the code", text))
     return found
+
+
+def _blind(arm: Arm) -> str:
+    """The answer that an arm is right on alone, and under how many of its seeds; empty if none."""
+    found = [only_answer(one.records) for one in arm.evaluations]
+    answers = dict.fromkeys(answer for answer in found if answer is not None)
+    if not answers:
+        return ""
+    said = ", ".join(f"“{answer}”" for answer in answers)
+    count = sum(answer is not None for answer in found)
+    seeds = f" (under {count} of {len(found)} seeds)" if len(found) > 1 else ""
+    return f"{arm.title}: {said}{seeds}"
 
 
 def only_answer(records: Sequence[Record]) -> str | None:

@@ -311,7 +311,7 @@ class Run:
     def commits(self) -> Counter[str]:
         """How many stages of the arms each commit of the code ran, where their settings name it."""
         texts = {place: text for arm in self.arms for place, text in arm.configs.items()}
-        told = [(yaml.safe_load(text) or {}).get("commit") for text in texts.values()]
+        told = [parsed(text).get("commit") for text in texts.values()]
         return Counter(str(commit) for commit in told if commit)
 
     def score(self, arm: Arm) -> Estimate:
@@ -340,6 +340,15 @@ class Run:
         """The arm's title, or its name when it was trained but not evaluated."""
         arm = self.arm(name)
         return arm.title if arm else name
+
+
+def parsed(config: str) -> dict[str, Any]:
+    """What a `config.yaml` says; nothing if it is broken: the page shows its text."""
+    try:
+        found = yaml.safe_load(config)
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def arm_rank(name: str) -> tuple[int, str]:

@@ -84,10 +84,19 @@ def _alternative(run: Run) -> str:
     )
 
 
+def _sure(run: Run, arm: Arm) -> float:
+    """How full a marker is: the arm's share on the front; full where the run knows no shares."""
+    known = any(one.front is not None for one in run.arms)
+    return arm.front or 0.0 if known else 1.0
+
+
 def front(run: Run) -> list[Arm]:
-    """The arms whose means no other arm betters with no more tokens, by tokens; no ablations."""
+    """The arms whose means no other arm betters with no more tokens, by tokens.
+
+    No ablations, and none that failed under a seed: its other seeds may be its better ones.
+    """
     found: list[Arm] = []
-    whole = [arm for arm in run.arms if not arm.ablation]
+    whole = [arm for arm in run.arms if not arm.ablation and arm.status == "done"]
     for arm in sorted(whole, key=lambda arm: (arm.total_tokens.mean, -run.score(arm).mean)):
         if not found or run.score(arm).mean > run.score(found[-1]).mean:
             found.append(arm)
@@ -127,7 +136,7 @@ def _draw_arm(axes: Any, arm: Arm, run: Run, style: Style, scale: float) -> None
     # the page shows through a half-filled marker, not the lines behind it
     axes.plot([x], [y], **marker(style, size) | {"markerfacecolor": PAGE}, zorder=3)
     if not style.hollow:
-        axes.plot([x], [y], **marker(style, size, 1 if arm.front is None else arm.front), zorder=4)
+        axes.plot([x], [y], **marker(style, size, _sure(run, arm)), zorder=4)
 
 
 def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scale: float) -> None:
@@ -138,7 +147,8 @@ def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scal
     for arm in arms:
         x, y = axes.transData.transform((arm.total_tokens.mean, scale * run.score(arm).mean))
         start = axes.transData.transform((arm.discrete_tokens.mean, 0))[0]
-        names.append(Name(6.6 * len(arm.title) + 4, 15, x, y, start))
+        letter = 7.3 if arm.name in MAIN else 6.6  # bold ones are wider
+        names.append(Name(letter * len(arm.title) + 4, 15, x, y, start))
     inside = axes.get_window_extent()
     frame = (inside.x0, inside.y0, figure.bbox.width, inside.y1 + 12)
     places = labels.place(names, _covered(figure, axes, run, scale), frame)
@@ -192,5 +202,5 @@ def _bounds(run: Run, scale: float) -> tuple[float, float]:
     room = 0.35 * (max(means) - min(means)) or 0.05
     low = max(min(one.low for one in scores), min(means) - room)
     high = min(max(one.high for one in scores), max(means) + room)
-    margin = 0.04 * (high - low)
+    margin = 0.04 * (high - low) or 0.01
     return scale * (low - margin), scale * (high + margin)

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from litereason.errors import ConfigError
 from litereason.sft import Row
 from litereason.stories import reasoning, world
+from litereason.stories.reasoning import STYLES
 from litereason.tasks.stories import StoriesTask, as_example
 from litereason.traces import make_row
 
@@ -53,6 +55,17 @@ class Lessons:
     characters: int = 3
     events: int = 8
     layers: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "characters", "events", "layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        shares = self.styles.values()
+        numbers = all(isinstance(share, (int, float)) and share >= 0 for share in shares)
+        if not numbers or not any(shares) or not self.styles.keys() <= {*STYLES}:
+            raise ConfigError(
+                f"styles are {self.styles}; expected a share for some of {', '.join(STYLES)}"
+            )
 
 
 def lesson_rows(tokenizer: Any, lessons: Lessons, seed: int = 0) -> list[Row]:
