@@ -51,9 +51,9 @@ def test_controls_stand_back_where_arms_are_many(tmp_path, monkeypatch):
     assert len(trade_off.labelled(run)) == 9
     monkeypatch.setattr(trade_off, "MOST_NAMES", 8)
     names = [arm.name for arm in trade_off.labelled(run)]
-    assert names == ["base", "direct", "direct-rl", "rl", "litereason"]
+    assert names == ["base", "direct", "direct-rl", "rl", "litereason", "pause"]
     drawing = trade_off.plot(run)
-    assert ">LiteReason<" in drawing and ">Trained pause<" not in drawing
+    assert ">LiteReason<" in drawing and ">Zeroed latents<" not in drawing
     assert drawing.count("stroke-opacity: 0.25") == 8  # two lines of each of four controls
 
 

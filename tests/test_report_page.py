@@ -1,6 +1,7 @@
 """The report's page: what stands on it, escaping, size, errors, runs with parts missing."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import random
@@ -19,7 +20,7 @@ from litereason.errors import ConfigError, DataError
 from litereason.report import trade_off, write_report
 from litereason.report.read import read_run
 from litereason.report.style import COLOURS
-from litereason.report.traces import choose
+from litereason.report.traces import choose, pieces
 from report_runs import ARMS, add_lens, around, edit, make_comparison, make_run
 
 pytest.importorskip("jinja2")
@@ -345,6 +346,22 @@ def test_the_viewer_gets_what_was_written(tmp_path):
     lens = [[[f" word{step}", 0.7], ["<b>", 0.125], ["\n", 0.1]] for step in range(3)]
     assert pieces[1:4] == [[tag, 3, lens], " So #7 fits. ", [tag, 3, lens]]
     assert found["first"] == 0  # there is a lens to look through
+
+
+def test_a_line_break_before_a_tag_is_no_part_of_its_mark(tmp_path):
+    run = make_run(tmp_path, items=1)
+    (record,) = [r for one in read_run(run).arms for e in one.evaluations for r in e.records][:1]
+    spans = (
+        ("tag", "\n<t>2</t>", None),
+        ("latent", 2, None),
+        ("tag", "\n", None),
+        ("latent", 1, None),
+    )
+    found, cut = pieces(dataclasses.replace(record, spans=spans), 100)
+    assert [(one.text, one.steps) for one in found] == [
+        *(("\n", None), ("<t>2</t>", 2), ("\n", None), ("", 1)),
+    ]
+    assert cut == 0
 
 
 def test_too_many_records_are_sampled_by_rule(tmp_path):

@@ -15,7 +15,9 @@ class MixtureOfInputs(Arm):
 
 class SoftThinking(Arm):
     name, title = "soft-thinking", "Soft Thinking"
-    goes_latent = "from the start, until an answer is likeliest or it is certain for some steps"
+    goes_latent = (
+        "from the start, until an answer is likeliest, or it was certain for `patience` steps"
+    )
     costs = "a latent step for each token that it would have written"
 
     def run(self, bench: Bench) -> None:

@@ -177,6 +177,9 @@ def pieces(record: Record, limit: int) -> tuple[tuple[Piece, ...], int]:
         kept = value[: max(0, limit - length)]
         length += len(value)
         cut += len(value) - len(kept)
-        if kept:
-            found.append(Piece(kept, 0 if kind == "tag" else None))
+        # a line break in front of a tag is no part of it: it would be an empty mark at the line's end
+        tag = kept.lstrip() if kind == "tag" else ""
+        space = kept[: len(kept) - len(tag)]
+        found += [Piece(space, None)] if space else []
+        found += [Piece(tag, 0)] if tag else []
     return tuple(found), cut

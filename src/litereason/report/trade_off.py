@@ -13,8 +13,8 @@ from litereason.report.labels import Box, Name, Place
 from litereason.report.run import Arm, Run
 from litereason.report.style import Style, styles
 
-# With more arms than this, controls (ablations, trained pauses) are drawn faintly, and named in the
-# legend only.
+# With more arms than this, controls (ablations, trained pauses) are drawn faintly, and ablations are named
+# in the legend only.
 MOST_NAMES = 10
 NEAR = 20  # a name that is further from its marker's height has a line to it
 
@@ -104,8 +104,9 @@ def front(run: Run) -> list[Arm]:
 
 
 def labelled(run: Run) -> list[Arm]:
-    """The arms that are named in the plot: where they are many, controls are not."""
-    return [arm for arm in run.arms if not _quiet(run, arm)]
+    """The arms that are named in the plot: where they are many, ablations are not."""
+    many = len(run.arms) > MOST_NAMES
+    return [arm for arm in run.arms if not (many and arm.ablation)]
 
 
 def _quiet(run: Run, arm: Arm) -> bool:
