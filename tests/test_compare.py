@@ -84,7 +84,14 @@ def test_an_arm_costs_what_its_stages_cost(done):
 
 
 def test_baselines_come_out_beside_the_others(tmp_path):
-    names = ("mixture-of-inputs", "soft-thinking", "coconut", "colar", "colar-rl")
+    names = (
+        "mixture-of-inputs",
+        "soft-thinking",
+        "soft-thinking-cold",
+        "coconut",
+        "colar",
+        "colar-rl",
+    )
     told = {"coconut": {"sft": {"max_steps": 1, "method_options": {"stages": 1}}}}
     told["colar-rl"] = {"rl": {"method_options": {"max_steps": 8}}}
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,), changes=told)))

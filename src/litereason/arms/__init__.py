@@ -19,7 +19,7 @@ from litereason.arms.colar import Colar, ColarRl
 from litereason.arms.distil import Distil, DistilOtherRow, DistilPause, DistilShort
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
-from litereason.arms.training_free import MixtureOfInputs, SoftThinking
+from litereason.arms.training_free import MixtureOfInputs, SoftThinking, SoftThinkingCold
 from litereason.errors import ConfigError
 
 ARMS: dict[str, Arm] = {
@@ -29,7 +29,7 @@ ARMS: dict[str, Arm] = {
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
         *(Distil, DistilShort, DistilPause, DistilOtherRow),
         *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords, BriefPause, BriefOtherRow),
-        *(MixtureOfInputs, SoftThinking, Coconut, Colar, ColarRl),
+        *(MixtureOfInputs, SoftThinking, SoftThinkingCold, Coconut, Colar, ColarRl),
     )
 }
 __all__ = ["ARMS", "Arm", "chosen", "variant"]

@@ -22,3 +22,15 @@ class SoftThinking(Arm):
 
     def run(self, bench: Bench) -> None:
         bench.evaluate(bench.model, self.title, mode="plain", decoding="soft_thinking")
+
+
+class SoftThinkingCold(SoftThinking):
+    """With the authors' patience (256 steps) short completions never meet the cold stop."""
+
+    name, title = "soft-thinking-cold", "Soft Thinking, cold stop after 4 steps"
+    goes_latent = "from the start, until an answer is likeliest, or it was certain for 4 steps"
+    costs = "a latent step for each token until then, then words"
+
+    def run(self, bench: Bench) -> None:
+        told = {"decoding": "soft_thinking", "decoding_options": {"patience": 4}}
+        bench.evaluate(bench.model, self.title, mode="plain", **told)

@@ -35,7 +35,14 @@ WORDS = {
     "brief-rl": ("brief",),
     "brief-words": ("brief",),
 }
-RIVALS = ("coconut", "colar", "colar-rl", "mixture-of-inputs", "soft-thinking")
+RIVALS = (
+    "coconut",
+    "colar",
+    "colar-rl",
+    "mixture-of-inputs",
+    "soft-thinking",
+    "soft-thinking-cold",
+)
 
 
 def pairs(

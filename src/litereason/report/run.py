@@ -47,6 +47,7 @@ ARM_ORDER = (
     "litereason-lp",
     "mixture-of-inputs",
     "soft-thinking",
+    "soft-thinking-cold",
     "coconut",
     "colar",
     "colar-rl",
