@@ -84,7 +84,7 @@ def comparison(run: Path) -> str:
             ]
         )
     header = [*ARMS[:-1], "fewer positions than base / RL, %", "of RL's gain, %", "minutes"]
-    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read_run(run)))
+    found = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in findings(read_run(run)))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
     size += "; minutes on one thread beside other work, mean of seeds."
     return f"{table(header, rows)}\n{size}\n\n{found}\n"
@@ -219,7 +219,7 @@ def arms(run: Path) -> str:
     """Evaluated arms of a run with what held, and what RL did in each: steps, figures, wall time."""
     read = read_run(run)
     rows = [arm_row(read_json(run / "eval" / arm.name / "summary.json")) for arm in read.arms]
-    found = "".join(f"- **{f.verdict}** {f.claim}: {f.text}\n" for f in findings(read))
+    found = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in findings(read))
     trained = []
     for path in sorted((run / "rl").glob("*/metrics.jsonl")):
         steps = [row for row in read_jsonl(path) if "reward" in row]

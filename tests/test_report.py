@@ -18,7 +18,7 @@ def plain(text: str) -> str:
 
 def told(run) -> dict[str, tuple[str, str]]:
     """claim -> (verdict, text)."""
-    return {plain(one.claim): (one.verdict, plain(one.text)) for one in findings(read_run(run))}
+    return {plain(one.claim): (one.verdict, plain(one.whole)) for one in findings(read_run(run))}
 
 
 def test_sentences_tell_the_figures(tmp_path):
@@ -279,8 +279,8 @@ def test_other_latent_methods_are_compared(tmp_path):
     claim = "LiteReason is ahead of the other latent methods"
     compare(run, PAIRS | found)
     verdict, text = told(run)[claim]
-    assert verdict == "Held" and text.startswith(
-        "LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items. Ahead is"
+    assert verdict == "Held" and text.endswith(
+        "counted. LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
     )
     for difference, verdict in (
         ((0.01, -0.1, 0.12, 0.8), "Partly"),

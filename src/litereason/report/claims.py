@@ -17,11 +17,17 @@ MARKS = {HELD: "✓ ", FAILED: "✗ ", PARTLY: "◐ ", NOT_SHOWN: "○ "}
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One claim, the verdict on it, and the sentences that give the figures."""
+    """One claim, the verdict on it, and the sentences that give the figures: a text, and points."""
 
     verdict: str
     claim: str
     text: str
+    points: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> str:
+        """The sentences without a list."""
+        return " ".join((self.text, *self.points))
 
 
 def score(run: Run, arm: Arm) -> str:

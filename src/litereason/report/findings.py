@@ -239,15 +239,12 @@ def _ahead_of(run: Run, ours: Arm, rivals: Sequence[Arm], called: str) -> list[F
     for arm, one in known:
         longer = run.difference(ours.name, arm.name, "total_tokens")
         verdicts.append(ahead(one, longer, margin_of(run)))
-        told.append(f"minus {arm.title}: {numbers.difference(one)}")
-        if longer:
-            told[-1] += f", with {numbers.size(longer)} tokens"
+        more = f", with {numbers.size(longer)} tokens" if longer else ""
+        told.append(f"{ours.title} minus {arm.title}: {numbers.difference(one)}{more}.")
     much = f" by more than {numbers.number(100 * MARGIN, 0)} points" if margin_of(run) else ""
-    text = (
-        f"{ours.title} {'; '.join(told)}. Ahead is an arm that scores higher{much}, or no lower{much} "
-        "with fewer tokens, latent steps counted."
-    )
-    return [Finding(together(verdicts), f"{ours.title} is ahead of {called}", text)]
+    text = f"Ahead is an arm that scores higher{much}, or no lower{much} with fewer tokens"
+    claim = f"{ours.title} is ahead of {called}"
+    return [Finding(together(verdicts), claim, f"{text}, latent steps counted.", tuple(told))]
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:

@@ -131,8 +131,6 @@ def blunt_ablations(run: Run, ours: Arm) -> list[Finding]:
     ]
     if not told:
         return []
-    text = (
-        f"{' '.join(told)} A drop here is no evidence of content: the policy may only miss the format it "
-        "was trained on."
-    )
-    return [Finding(NOTE, "What happens when the latent steps are destroyed", text)]
+    claim = f"What happens when the latent steps of {ours.title} are destroyed"
+    text = "A drop here is no evidence of content: the policy may only miss the format it was trained on."
+    return [Finding(NOTE, claim, text, tuple(told))]
