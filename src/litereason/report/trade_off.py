@@ -41,7 +41,10 @@ def plot(run: Run, narrow: bool = False) -> str:
     scale = 100 if run.metric == "accuracy" else 1
     chosen = styles(run)
     spare = 1.06 if narrow else 1.12
-    right = spare * max(max(arm.total_tokens.high for arm in run.arms), 1)
+    lengths = [arm.total_tokens for arm in run.arms]
+    # one interval far beyond all means runs out of the plot
+    most = min(max(one.high for one in lengths), 1.25 * max(one.mean for one in lengths))
+    right = spare * max(most, 1)
     _draw_front(axes, run, scale, right)
     for arm in run.arms:
         _draw_arm(axes, arm, run, chosen[arm.name], scale)
