@@ -4,10 +4,12 @@ import itertools
 import json
 import random
 
+import pytest
+
 from litereason.report import trade_off
 from litereason.report.labels import Name, Place, overlap, place
 from litereason.report.read import read_run
-from report_runs import make_run
+from report_runs import around, make_run
 
 FRAME = (0.0, 0.0, 800.0, 400.0)
 
@@ -66,6 +68,19 @@ def test_an_interval_far_below_all_means_runs_out(tmp_path):
     told["arms"]["direct"]["figures"]["accuracy"]["low"] = 0.07
     path.write_text(json.dumps(told))
     assert 30 < trade_off._bounds(read_run(run), 100)[0] < 34  # 35 % of 96 - 50 below 50
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_one_arm_far_from_the_commonest_answer_has_a_plot(tmp_path):
+    run = make_run(tmp_path, arms=("rl",))
+    path = run / "eval/rl/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": around(0.16, 0.1)}))
+    (run / "comparison.json").unlink()
+    read = read_run(run)
+    share = trade_off.majority_share(read)
+    low, high = trade_off._bounds(read, 100)
+    assert share and low < 6 and high > 100 * share[1]
+    trade_off.plot(read)
 
 
 def test_text_is_in_the_font_of_the_page(tmp_path):

@@ -200,11 +200,14 @@ def _line(place: Place, colour: str) -> dict[str, Any]:
 
 
 def _bounds(run: Run, scale: float) -> tuple[float, float]:
-    """Where the score's axis begins and ends: means and intervals; one far below all means runs out."""
+    """Where the score's axis begins and ends: intervals, but for ends far from all means; the commonest
+    answer's score."""
     scores = [run.score(arm) for arm in run.arms]
     means = [one.mean for one in scores]
-    room = 0.35 * (max(means) - min(means)) or 0.05
+    room = 0.35 * (max(means) - min(means)) or 1.0
     low = max(min(one.low for one in scores), min(means) - room)
     high = min(max(one.high for one in scores), max(means) + room)
+    if majority := majority_share(run):
+        low, high = min(low, majority[1]), max(high, majority[1])
     margin = 0.04 * (high - low) or 0.01
     return scale * (low - margin), scale * (high + margin)
