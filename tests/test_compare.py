@@ -109,6 +109,8 @@ def test_baselines_come_out_beside_the_others(tmp_path):
     stages = {name: files.read_json(run / "seed-0" / "arms" / f"{name}.json") for name in names}
     own = ["rl/rl", "collect/own"]
     assert stages["soft-thinking"]["stages"] == ["eval/soft-thinking"]
+    cold = yaml.safe_load((run / "seed-0/eval/soft-thinking-cold/config.yaml").read_text())
+    assert cold["settings"]["decoding_options"] == {"patience": 4}
     assert stages["coconut"]["stages"] == [*own, "sft/coconut", "eval/coconut"]
     assert stages["colar"]["stages"] == [*own, "sft/colar", "eval/colar"]
     assert stages["colar-rl"]["stages"] == [*own, "sft/colar", "rl/colar-rl", "eval/colar-rl"]

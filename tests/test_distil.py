@@ -169,6 +169,8 @@ def test_training_makes_the_models_own_latents_what_they_were_told(model, words,
         ({"train": "projector"}, "give --train all"),
         ({"projector": "pause"}, "'pause' cannot"),
         ({"ratio": 1.5}, "expected at most 1"),
+        ({"ratio": 0.0}, "expected latent steps a token, above 0"),
+        ({"mode": "plain"}, "its prompts offer no thoughts"),
         ({"method_options": {"weight": 0.0}}, "expected more than 0"),
     ],
 )

@@ -79,9 +79,10 @@ def test_the_goal_of_rl_is_judged_by_its_interval(tmp_path, low, high, verdict):
     middle = (low + high) / 2
     # stored the other way round
     compare(run, {("base", "rl", "accuracy"): (-middle, -high, -low, 0.01)})
-    assert told(run)["RL without latent steps beats the base model by at least 20 points"][0] == (
-        verdict
-    )
+    claim = "RL without latent steps beats the base model by at least 20 points"
+    assert told(run)[claim][0] == verdict
+    compare(run, {("rl", "base", "accuracy"): (middle, low, high, 0.2)})
+    assert told(run)[claim][0] == "Not shown", "no verdict on a difference that was not shown"
 
 
 def test_direct_answers_that_do_as_well_are_said(tmp_path):

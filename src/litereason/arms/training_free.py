@@ -1,5 +1,7 @@
 """Baselines that train nothing: the base model decodes in another way."""
 
+from typing import Any, ClassVar
+
 from litereason.arms.arm import Arm
 from litereason.arms.bench import Bench
 
@@ -19,9 +21,10 @@ class SoftThinking(Arm):
         "from the start, until an answer is likeliest, or it was certain for `patience` steps"
     )
     costs = "a latent step for each token that it would have written"
+    settings: ClassVar[dict[str, Any]] = {"mode": "plain", "decoding": "soft_thinking"}
 
     def run(self, bench: Bench) -> None:
-        bench.evaluate(bench.model, self.title, mode="plain", decoding="soft_thinking")
+        bench.evaluate(bench.model, self.title, **self.settings)
 
 
 class SoftThinkingCold(SoftThinking):
@@ -30,7 +33,7 @@ class SoftThinkingCold(SoftThinking):
     name, title = "soft-thinking-cold", "Soft Thinking, cold stop after 4 steps"
     goes_latent = "from the start, until an answer is likeliest, or it was certain for 4 steps"
     costs = "a latent step for each token until then, then words"
-
-    def run(self, bench: Bench) -> None:
-        told = {"decoding": "soft_thinking", "decoding_options": {"patience": 4}}
-        bench.evaluate(bench.model, self.title, mode="plain", **told)
+    settings: ClassVar[dict[str, Any]] = {
+        **SoftThinking.settings,
+        "decoding_options": {"patience": 4},
+    }

@@ -90,7 +90,7 @@ def _alternative(run: Run) -> str:
 def _sure(run: Run, arm: Arm) -> float:
     """How full a marker is: the arm's share on the front; full where the run knows no shares."""
     known = any(one.front is not None for one in run.arms)
-    return arm.front or 0.0 if known else 1.0
+    return (arm.front or 0.0) if known else 1.0
 
 
 def front(run: Run) -> list[Arm]:
@@ -200,8 +200,10 @@ def _line(place: Place, colour: str) -> dict[str, Any]:
 
 
 def _bounds(run: Run, scale: float) -> tuple[float, float]:
-    """Where the score's axis begins and ends: intervals, but for ends far from all means; the commonest
-    answer's score."""
+    """Where the score's axis begins and ends.
+
+    Intervals are inside, but for ends far from all means, and the commonest answer's score.
+    """
     scores = [run.score(arm) for arm in run.arms]
     means = [one.mean for one in scores]
     room = 0.35 * (max(means) - min(means)) or 1.0
