@@ -8,6 +8,7 @@ import torch
 import litereason
 import naive
 from conftest import random_llama
+from litereason import fill_plan
 from litereason.compressed import CompressedTrainer, collate, compress, in_order
 from litereason.distil import distil_losses
 from litereason.errors import ConfigError, DataError
@@ -117,9 +118,9 @@ def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words):
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     parts = [by_eye(model, row) for row in ROWS]
-    tokens = -torch.stack([x for part in parts for x in part[0]]).mean()
+    tokens = -torch.stack([x for part in parts for x in part[0]]).sum()
     variance = model.get_input_embeddings().weight.detach().var()
-    errors = torch.stack([x for part in parts for x in part[1]]).mean() / variance
+    errors = torch.stack([x for part in parts for x in part[1]]).sum() / variance
     (tokens + 3 * errors).backward()
     assert found[0].item() == pytest.approx(tokens.item(), rel=1e-6)
     assert found[1].item() == pytest.approx(errors.item(), rel=1e-6)
@@ -133,7 +134,9 @@ def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words):
 
 def test_rows_without_thoughts_have_no_latent_loss(model, words):
     tokens, latents = distil_losses(model, **collate(ROWS[2:], 0))
-    assert latents.item() == 0 and tokens.item() == pytest.approx(mean_loss(model, ROWS[2:], 0))
+    count = sum(label != -100 for label in ROWS[2]["labels"])
+    assert latents.item() == 0
+    assert tokens.item() / count == pytest.approx(mean_loss(model, ROWS[2:], 0))
 
 
 def test_a_half_precision_base_has_a_float32_projector(words):
@@ -154,13 +157,38 @@ def test_training_makes_the_models_own_latents_what_they_were_told(model, words,
     )  # fmt: skip
     trainer = CompressedTrainer(model, settings, ROWS, 0, losses=distil_losses, weight=3.0)
     before = mean_loss(model, ROWS, 0)
-    batch = collate(ROWS, 0)
-    tokens, latents = distil_losses(model, **batch)
-    assert trainer.compute_loss(model, batch).item() == pytest.approx((tokens + 3 * latents).item())
     trainer.train()
     assert trainer.skipped_steps == 0
-    assert distil_losses(model, **collate(ROWS, 0))[1].item() < 0.05
+    slots = sum(row["input_ids"].count(LATENT) for row in ROWS)
+    assert distil_losses(model, **collate(ROWS, 0))[1].item() / slots < 0.05
     assert mean_loss(model, ROWS, 0) < 0.1 * before, "on its own latents, which it never trained on"
+
+
+@pytest.mark.parametrize(("price", "groups"), [(0, 4), (10**6, 1)], ids=["row-by-row", "together"])
+def test_the_trainers_loss_is_the_same_in_groups_of_rows(
+    model, words, tmp_path, monkeypatch, price, groups
+):
+    """Rows of several lengths, out of order, one without thoughts: means are over the whole batch."""
+    monkeypatch.setitem(fill_plan.PASS_COST, "cpu", price)
+    rows = [ROWS[1], ROWS[2], ROWS[0], ROWS[1]]
+    settings = ProjectorConfig(output_dir=str(tmp_path), use_cpu=True, train="all")
+    trainer = CompressedTrainer(model, settings, rows, 0, losses=distil_losses, weight=3.0)
+    calls = []
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    loss = trainer.compute_loss(model, collate(rows, 0))
+    assert len(calls) == groups
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    parts = [by_eye(model, row) for row in rows]
+    tokens = -torch.stack([x for part in parts for x in part[0]]).mean()
+    errors = torch.stack([x for part in parts for x in part[1]]).mean()
+    wanted = tokens + 3 * errors / model.get_input_embeddings().weight.detach().var()
+    wanted.backward()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+    for name, parameter in model.named_parameters():
+        off = (found[name] - parameter.grad).abs().max()
+        assert off < 1e-5 * parameter.grad.abs().max() + 1e-12, name
 
 
 @pytest.mark.parametrize(

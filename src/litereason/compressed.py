@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litereason.latent_forward import embed
-from litereason.model import backbone
+from litereason.latent_forward import embed, micro_batches
+from litereason.losses import over_groups, without_padding
+from litereason.model import backbone, causal_lm
 from litereason.sft import ProjectorConfig, ProjectorTrainer, Row, right_padded
 
 
@@ -25,6 +26,30 @@ def collate(batch: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:
     reasoning = torch.tensor([i for row in batch for i in row["reasoning"]], dtype=torch.long)
     groups_of = torch.tensor(groups, dtype=torch.long)
     return right_padded(batch, pad_token_id) | {"reasoning": reasoning, "groups": groups_of}
+
+
+def part(
+    rows: list[int],
+    latent_id: int,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    reasoning: Tensor,
+    groups: Tensor,
+) -> dict[str, Tensor]:
+    """Some rows, in ascending order, of what `collate` gives, without the padding that they need not."""
+    slots = ((input_ids == latent_id) & attention_mask.bool()).sum(1)
+    every = torch.arange(len(slots), device=slots.device)
+    owner = every.repeat_interleave(slots)[groups]  # the row of each token of `reasoning`
+    own = torch.isin(owner, every[rows])
+    mask, ids, wanted = without_padding(rows, attention_mask, input_ids, labels)
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": wanted,
+        "reasoning": reasoning[own],
+        "groups": groups[own].unique_consecutive(return_inverse=True)[1],
+    }
 
 
 def compress(embeds: Tensor, groups: Tensor) -> Tensor:
@@ -89,7 +114,8 @@ class CompressedTrainer(ProjectorTrainer):
     """`ProjectorTrainer` on rows that say what their slots stand for (see `collate`).
 
     Args:
-        losses: (model, what `collate` gives) -> (cross-entropy, loss of the latents).
+        losses: (model, what `collate` gives) -> (cross-entropy, summed over labels; loss of the latents,
+            summed over slots).
         weight: of the latents' loss beside the cross-entropy.
         kwargs: passed to `ProjectorTrainer`.
     """
@@ -115,7 +141,17 @@ class CompressedTrainer(ProjectorTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Cross-entropy + `weight` times the latents' loss."""
-        tokens, latents = self.losses(self.accelerator.unwrap_model(model), **inputs)
-        loss = tokens + self.weight * latents.to(tokens.dtype)
+        """Mean cross-entropy over labels + `weight` times the mean of the latents' loss over slots."""
+        inner = self.accelerator.unwrap_model(model)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        spine = backbone(inner)
+        labels = (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
+        slots = ((ids == spine.latent_token_id) & mask.bool()).sum().clamp(min=1)
+
+        def loss_of(rows: list[int]) -> Tensor:
+            tokens, latents = self.losses(inner, **part(rows, spine.latent_token_id, **inputs))
+            return tokens / labels + self.weight * latents.to(tokens.dtype) / slots
+
+        groups = micro_batches(spine, ids, mask, parallel=True)
+        loss = over_groups(causal_lm(inner), loss_of, groups, self.args.group_threads)  # pyright: ignore[reportAttributeAccessIssue]
         return (loss, {}) if return_outputs else loss

@@ -33,7 +33,8 @@ def distil_losses(
     reasoning: Tensor,
     groups: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """(cross-entropy, mean over labels; squared error of the latents, mean over slots and dimensions).
+    """(cross-entropy, summed over labels; squared error of the latents, mean over dimensions, summed over
+    slots).
 
     The error is in units of the token embeddings' variance. Targets are constants: the embeddings are
     not trained to be easy to hit.
@@ -45,13 +46,12 @@ def distil_losses(
     with torch.no_grad():
         targets = compress(in_order(embed(spine, reasoning), groups), groups)
     hidden, states = teacher_forced(model, input_ids, attention_mask, targets)
-    count = (labels[:, 1:] != -100).sum().clamp(min=1)
-    tokens = label_loss(causal_lm(model), hidden, labels) / count
+    tokens = label_loss(causal_lm(model), hidden, labels)
     if not len(targets):
         return tokens, tokens.new_zeros(())
     projector = projector_of(model)
     states = states.to(next(projector.parameters()).dtype)  # float32 beside a bfloat16 base
-    error = (projector(states) - targets.to(states.dtype)).pow(2).mean()
+    error = (projector(states) - targets.to(states.dtype)).pow(2).mean(-1).sum()
     return tokens, error / model.get_input_embeddings().weight.detach().to(states.dtype).var()
 
 

@@ -162,13 +162,17 @@ def fill(
     return output
 
 
-def micro_batches(model: Any, ids: Tensor, mask: Tensor) -> list[list[int]]:
+def micro_batches(model: Any, ids: Tensor, mask: Tensor, parallel: bool = False) -> list[list[int]]:
     """Rows of `ids` `(batch, length)` that are best run together, for losses that add up over rows.
 
     Run one after the other, forward and backward, they need less memory than all at once, in the same
-    time.
+    time or less: rows of like length have little padding.
+
+    Args:
+        parallel: what stands in the slots is known, so that every row takes one pass.
     """
-    latent = (ids == getattr(model, "latent_token_id", -1)) & reads_hidden(model)
+    latent = ids == getattr(model, "latent_token_id", -1)
+    latent &= reads_hidden(model) and not parallel
     return [rows for rows, _ in _plan(model, _stretches(latent, mask)[1], ids.device.type)]
 
 

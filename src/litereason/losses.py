@@ -90,13 +90,29 @@ def next_token_loss(
     groups = latent_forward.micro_batches(backbone(model), input_ids, attention_mask)
 
     def loss_of(rows: list[int]) -> Tensor:
-        mask = attention_mask[rows]
-        end = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else mask.shape[1]
-        ids, mask, wanted = input_ids[rows, :end], mask[:, :end], labels[rows, :end]
+        mask, ids, wanted = without_padding(rows, attention_mask, input_ids, labels)
         output = backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False)
         return label_loss(inner, output.last_hidden_state, wanted)
 
-    trained = [p for p in inner.parameters() if p.requires_grad]
+    return over_groups(inner, loss_of, groups, threads)
+
+
+def without_padding(rows: list[int], mask: Tensor, *others: Tensor) -> list[Tensor]:
+    """Some rows of `mask` and the other `(batch, length)` tensors, up to the last position of any."""
+    chosen = mask[rows]
+    end = int(chosen.any(0).nonzero().max()) + 1 if bool(chosen.any()) else mask.shape[1]
+    return [tensor[rows, :end] for tensor in (mask, *others)]
+
+
+def over_groups(
+    model: Any, loss_of: Callable[[list[int]], Tensor], groups: list[list[int]], threads: int = 1
+) -> Tensor:
+    """Sum of `loss_of` over groups of rows, as a loss that keeps one group's graph at a time.
+
+    Args:
+        threads: groups that run at the same time.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
     if len(groups) == 1 or not trained or not torch.is_grad_enabled():
         return torch.stack([loss_of(rows) for rows in groups]).sum()
     return _GroupedLoss.apply(loss_of, groups, threads, *trained)  # pyright: ignore[reportReturnType]

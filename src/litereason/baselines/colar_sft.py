@@ -107,7 +107,7 @@ def colar_losses(
     groups: Tensor,
     latent_loss: str = "nll",
 ) -> tuple[Tensor, Tensor]:
-    """(cross-entropy, mean over labels; latent loss, mean over slots and dimensions) of a batch.
+    """(cross-entropy, summed over labels; latent loss, mean over dimensions, summed over slots) of a batch.
 
     The latent loss is the negative log-density of the compressed embeddings (`nll`), or the mean's squared
     error (`mse`), both in units of the token embeddings' standard deviation. As targets they are
@@ -119,15 +119,14 @@ def colar_losses(
     spine, head = backbone(model), projector_of(model)
     compressed = compress(embed(spine, reasoning), groups)
     hidden, states = teacher_forced(model, input_ids, attention_mask, compressed)
-    count = (labels[:, 1:] != -100).sum().clamp(min=1)
-    tokens = label_loss(causal_lm(model), hidden, labels) / count
+    tokens = label_loss(causal_lm(model), hidden, labels)
     if not len(compressed):
         return tokens, tokens.new_zeros(())
     states, targets = states.to(head.out.weight.dtype), compressed.detach()
     if latent_loss == "nll":
-        return tokens, -head.log_density(states, targets).mean()
+        return tokens, -head.log_density(states, targets).sum()
     mean, _ = head.gaussian(states)
-    return tokens, (targets.to(mean.dtype) / head.scale.to(mean.dtype) - mean).pow(2).mean()
+    return tokens, (targets.to(mean.dtype) / head.scale.to(mean.dtype) - mean).pow(2).mean(-1).sum()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
