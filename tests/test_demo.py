@@ -5,7 +5,7 @@ from litereason import files, stages
 from litereason.cli import main
 from litereason.demo import ARMS, DemoConfig, Scale, demo
 
-SMALLEST = Scale({"steps": 4, "batch_size": 8, "curriculum": 2, "hasty_steps": 1}, 12, 2, 2, 1, 10)
+SMALLEST = Scale({"steps": 4, "batch_size": 8, "curriculum": 2, "hasty_steps": 1}, 12, 2, 2, 10)
 
 
 def test_demo_runs_every_arm_and_resumes(tmp_path, monkeypatch, capsys):

@@ -38,12 +38,11 @@ class Scale:
     collect_prompts: int
     sft_steps: int
     rl_steps: int
-    direct_steps: int
     test_items: int
 
 
-FULL = Scale({}, 600, 80, 45, 18, 500)
-QUICK = Scale({"steps": 60, "curriculum": 40, "hasty_steps": 10}, 40, 10, 3, 2, 60)
+FULL = Scale({}, 600, 80, 45, 500)
+QUICK = Scale({"steps": 60, "curriculum": 40, "hasty_steps": 10}, 40, 10, 3, 60)
 
 
 def demo(config: DemoConfig) -> Path | None:
@@ -63,14 +62,8 @@ def demo(config: DemoConfig) -> Path | None:
 
 def recipe(scale: Scale) -> dict[str, Any]:
     """What `litereason compare` would read from a file: same prompts, sampler and budgets for all arms."""
-
-    def prompts(steps: int) -> int:
-        return PROMPTS_A_STEP * max(1, steps // EPOCHS)
-
-    direct = {"max_steps": scale.direct_steps, "limit": prompts(scale.direct_steps)}
     return {
         "base": scale.lessons,
-        "changes": {"direct-rl": {"rl": direct}},
         "collect": {
             "limit": scale.collect_prompts,
             "samples": 5,
@@ -93,7 +86,7 @@ def recipe(scale: Scale) -> dict[str, Any]:
             "logging_steps": 5,
         },
         "rl": {
-            "limit": prompts(scale.rl_steps),
+            "limit": PROMPTS_A_STEP * max(1, scale.rl_steps // EPOCHS),
             "max_steps": scale.rl_steps,
             "learning_rate": 3e-4,
             "lr_scheduler_type": "constant_with_warmup",
