@@ -186,7 +186,6 @@ def plan(
         adapter: parameters of an adapter, if one trains and the base does not.
         draws_latents: the projector trains with the policy, on latents that are kept.
     """
-    config = model.config.get_text_config()
     check_enough(args, launch.processes, len(lengths))
     steps = args.steps_per_generation or args.gradient_accumulation_steps
     rows = args.per_device_train_batch_size * steps  # of a process and generation
@@ -199,22 +198,15 @@ def plan(
     # Prompts that a micro-batch computes: each once, unless gradients go through its latents.
     apart = args.refresh == "joint" and not draws_latents
     groups = batch if apart else -(-batch // args.num_generations)
-    micro = groups * max(lengths) + batch * new
     at_once = min(args.rollout_batch_size or rows, rows)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    half = 2 if args.bf16 or args.fp16 else 4
-    layers, inner = config.num_hidden_layers, getattr(config, "intermediate_size", None)
-    inner = inner or 4 * config.hidden_size
-    kept = layers * (KEPT_HIDDEN * config.hidden_size + KEPT_INNER * inner)
-    cache = at_once * (max(lengths) + new) * (2 * layers * heads * width + config.hidden_size)
+    cached, kept = bytes_a_position(model.config.get_text_config(), args.bf16 or args.fp16)
     memory = {
         "weights": 4 * total // launch.weights,
         "gradients": 4 * trained // launch.gradients,
         "optimiser": ADAM * trained // launch.states,
         "reference": 4 * total // launch.weights if args.beta and not adapter else 0,
-        "rollout cache": half * cache,
-        "activations": half * micro * kept,
+        "rollout cache": cached * at_once * (max(lengths) + new),
+        "activations": kept * (groups * max(lengths) + batch * new),
     }
     # Passes without gradients: the policy that sampled, where a generation serves several steps, and
     # the reference.
@@ -238,6 +230,22 @@ def plan(
         plain_positions=launch.processes * per_step * (mean + new),
         memory={k: v for k, v in memory.items() if v},
     )
+
+
+def bytes_a_position(config: Any, half: bool) -> tuple[int, int]:
+    """(bytes in a rollout's cache, bytes kept for the backward pass) of one position.
+
+    Args:
+        config: the text model's.
+        half: whether values have 16 bits instead of 32.
+    """
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    size = 2 if half else 4
+    cached = 2 * layers * heads * width + hidden
+    return size * cached, size * layers * (KEPT_HIDDEN * hidden + KEPT_INNER * inner)
 
 
 def dry_run(config: Any) -> Path:
