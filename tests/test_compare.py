@@ -377,8 +377,9 @@ def test_settings_that_cannot_be_are_refused_before_anything_runs(tmp_path, told
 
 def test_a_variant_may_be_held_against_another_arm(tmp_path):
     other = {"again": {"arm": "direct", "against": "base", "eval": {"batch_size": 3}}}
-    arms = ("base", "direct", "again")
-    compare(CompareConfig(**settings(tmp_path, arms=arms, seeds=(0,), variants=other)))
+    config = CompareConfig(**settings(tmp_path, arms=("again",), seeds=(0,), variants=other))
+    assert [arm.name for arm in chosen(config.arms, config.known())] == ["base", "again"]
+    compare(config)
     found = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     assert {p["b"] for p in found if p["a"] == "again"} == {"base"}
 

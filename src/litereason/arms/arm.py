@@ -37,12 +37,12 @@ class Arm(abc.ABC):
 
 
 def variant(name: str, of: Arm, title: str | None = None, against: str | None = None) -> Arm:
-    """`of` as an arm of its own, for other settings; it comes after `of`, whose traces it may share.
+    """`of` as an arm of its own, for other settings.
 
     Args:
-        against: the arm that it is compared with; by default `of`.
+        against: the arm that it is compared with, which it comes after; by default `of`.
     """
     kind = type(of)
-    told = {"name": name, "title": title or f"{of.title}: {name}"}
-    told["variant_of"] = against or of.name
-    return type(kind.__name__, (kind,), told | {"needs": (*of.needs, of.name)})()
+    against = against or of.name
+    told = {"name": name, "title": title or f"{of.title}: {name}", "variant_of": against}
+    return type(kind.__name__, (kind,), told | {"needs": (*of.needs, against)})()
