@@ -173,6 +173,9 @@ def test_rl_trains_the_policy_and_the_refresh_trains_the_projector(trainer):
     assert any(not torch.equal(a, b) for a, b in zip(projector, after, strict=True))
     logged = [row for row in trainer.state.log_history if "latent/refresh_loss_before" in row]
     assert logged, "the refresh logs its loss before and after"
+    seen = [row["latent/refresh_positions"] for row in logged]
+    assert seen == sorted(seen) and seen[0] > 0 and seen[-1] == trainer.refreshed["positions"]
+    assert 0 < trainer.refreshed["slots"] < trainer.refreshed["positions"]
 
 
 def test_without_refresh_the_projector_stays(tiny_base, trainer):

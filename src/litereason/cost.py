@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from litereason import files
-from litereason.model import causal_lm
+from litereason.model import backbone, causal_lm, has_latents, projector_of
+
+Row = dict[str, list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Cost:
             the completions of an RL group once.
         training_tokens: those of them that a gradient was taken of.
         flops: 2 operations a weight and position forward, 4 more backward (arXiv 2001.08361, section 2.1):
-            the weights outside the input embeddings; attention over the context is not counted.
+            the weights outside the input embeddings at every position, the projector's at latent ones;
+            attention over the context is not counted.
         seconds: wall time.
     """
 
@@ -42,7 +45,8 @@ class Cost:
 
 
 def weights(model: Any, trained: bool = False) -> int:
-    """Parameters that every position meets: all but the table of input embeddings, unless it is tied.
+    """Parameters that every position meets: all but the projector, and the table of input embeddings
+    unless it is tied.
 
     Args:
         trained: count those alone that take a gradient.
@@ -50,10 +54,23 @@ def weights(model: Any, trained: bool = False) -> int:
     inner = causal_lm(model)
     table = inner.get_input_embeddings().weight
     tied = inner.get_output_embeddings().weight is table
+    left_out = [] if tied else [table]
+    left_out += backbone(model).latent_projector.parameters() if has_latents(model) else []
+    ids = {id(parameter) for parameter in left_out}
+    counted = [p for p in inner.parameters() if id(p) not in ids]
+    return sum(p.numel() for p in counted if p.requires_grad or not trained)
+
+
+def projector_weights(model: Any, trained: bool = False) -> int:
+    """Parameters that a latent step meets besides.
+
+    Args:
+        trained: count those alone that take a gradient.
+    """
+    if not has_latents(model):
+        return 0
     return sum(
-        p.numel()
-        for p in inner.parameters()
-        if (tied or p is not table) and (p.requires_grad or not trained)
+        p.numel() for p in projector_of(model).parameters() if p.requires_grad or not trained
     )
 
 
@@ -69,29 +86,39 @@ def of_sampling(
     discrete = sum(row["discrete_tokens"] for row in rows)
     latent = sum(row["latent_steps"] for row in rows)
     positions = sum(prompts) + discrete + latent
-    return Cost(discrete, latent, positions, 0, 2.0 * weights(model) * positions, seconds)
+    flops = 2.0 * (weights(model) * positions + projector_weights(model) * latent)
+    return Cost(discrete, latent, positions, 0, flops, seconds)
 
 
-def of_training(model: Any, lengths: Iterable[int], epochs: float, seconds: float) -> Cost:
+def of_training(model: Any, rows: Sequence[Row], epochs: float, seconds: float) -> Cost:
     """Cost of supervised training.
 
     A weight that is frozen takes no gradient of its own, which is half of the work backward.
 
     Args:
-        lengths: of the training rows.
+        rows: the training rows.
         epochs: how often they were seen.
     """
-    positions = round(sum(lengths) * epochs)
+    positions, slots = (round(count * epochs) for count in size_of(model, rows))
     flops = (4.0 * weights(model) + 2.0 * weights(model, trained=True)) * positions
-    return Cost(0, 0, positions, positions, flops, seconds)
+    own = 4.0 * projector_weights(model) + 2.0 * projector_weights(model, trained=True)
+    return Cost(0, 0, positions, positions, flops + own * slots, seconds)
+
+
+def size_of(model: Any, rows: Sequence[Row]) -> tuple[int, int]:
+    """(positions, latent ones among them) of training rows."""
+    latent = getattr(backbone(model), "latent_token_id", None)
+    ids = [row["input_ids"] for row in rows]
+    return sum(map(len, ids)), sum(row.count(latent) for row in ids) if latent is not None else 0
 
 
 def of_rl(model: Any, rows: Sequence[dict[str, Any]], group: int, passes: int) -> Cost:
-    """Cost of RL, from the rows of its `metrics.jsonl`.
+    """Cost of RL, from the rows of its `metrics.jsonl`, refreshes of the projector included.
 
     Args:
         rows: with `generated_tokens` (discrete ones) and `num_tokens` (of all completions with their
-            prompts), both so far, and `discrete_tokens` and `latent_steps` (means a completion).
+            prompts), both so far, and `discrete_tokens` and `latent_steps` (means a completion). Where the
+            projector was refreshed, `refresh_positions` and `refresh_slots` (latent ones), so far.
         group: completions of a prompt.
         passes: policy passes over each completion (TRL's `num_iterations`).
     """
@@ -103,13 +130,19 @@ def of_rl(model: Any, rows: Sequence[dict[str, Any]], group: int, passes: int) -
     latent = round(discrete * sum(row["latent_steps"] for row in rows) / max(1e-9, written))
     prompts = round((last["num_tokens"] - discrete - latent) / group)
     positions = prompts + discrete + latent
-    flops = (2.0 + 6.0 * passes) * weights(model) * positions
+    refreshed, slots = (
+        round(max(row.get(f"refresh_{kind}", 0) for row in rows)) for kind in ("positions", "slots")
+    )
+    every, own = weights(model), projector_weights(model)
+    flops = (2.0 + 4.0 * passes) * every + 2.0 * passes * weights(model, trained=True)
+    # kept latents are constants in the policy pass, unless the projector trains with the policy
+    drawn = 2.0 * own + 6.0 * passes * projector_weights(model, trained=True)
     return Cost(
         discrete,
         latent,
-        (1 + passes) * positions,
-        passes * positions,
-        flops,
+        (1 + passes) * positions + refreshed,
+        passes * positions + refreshed,
+        flops * positions + drawn * latent + 4.0 * every * refreshed + 6.0 * own * slots,
         last["seconds"],
     )
 

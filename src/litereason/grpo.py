@@ -74,6 +74,7 @@ class LatentGRPOTrainer(GRPOTrainer):
         self.latent_id = causal_lm(model).latent_tags.latent_token_id if self.latent else None
         self.generated_tokens = 0
         self.rewarded: list[tuple[int, str]] = []  # (example, text) since the last refresh
+        self.refreshed = {"positions": 0, "slots": 0}  # by all refreshes of the projector
         self.skipped_steps = 0
         # Of the newest generation in training and in evaluation: ids of a row -> its latents.
         self._kept: dict[str, dict[bytes, torch.Tensor]] = {"train": {}, "eval": {}}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from litereason import cost
 from litereason.losses import next_token_loss
 from litereason.model import causal_lm, projector_of
 from litereason.sft import Row, mean_loss, right_padded
@@ -30,6 +31,8 @@ class Refreshed(NamedTuple):
     before: float
     after: float
     rows: int
+    positions: int  # of these rows
+    slots: int  # latent ones among them
     skipped: int  # steps whose gradients were not finite
 
 
@@ -68,7 +71,8 @@ def refresh_projector(
         model.requires_grad_(False)
         for parameter in trainable:
             parameter.requires_grad_(True)
-    return Refreshed(before, mean_loss(model, rows[:HELD_OUT], pad), len(rows), skipped)
+    after = mean_loss(model, rows[:HELD_OUT], pad)
+    return Refreshed(before, after, len(rows), *cost.size_of(model, rows), skipped)
 
 
 def fit(model: Any, rows: Sequence[Row], pad: int, learning_rate: float, seed: int) -> int:

@@ -174,11 +174,10 @@ class SFTJob:
         trainer = kind(self.model, settings, rows, self.tokenizer.pad_token_id)
         use_our_callbacks(trainer, title, self.directory / "metrics.jsonl", before)
         trainer.train(resume_from_checkpoint=whole_checkpoint(Path(str(settings.output_dir))))
-        lengths, epochs = [len(row["input_ids"]) for row in rows], trainer.state.epoch or 0.0
         logged = files.finished_lines(self.directory / "metrics.jsonl")
         earlier = [row["seconds"] for row in logged if row["step"] <= before]
         taken = max([row["seconds"] for row in logged], default=0.0) - max(earlier, default=0.0)
-        spent = cost.of_training(self.model, lengths, epochs, taken)
+        spent = cost.of_training(self.model, rows, trainer.state.epoch or 0.0, taken)
         cost.write(self.directory, spent, f"after step {before}")
         return trainer
 

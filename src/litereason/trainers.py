@@ -34,6 +34,8 @@ METRICS = {
     "latent/refresh_loss_before": "refresh_loss_before",
     "latent/refresh_loss_after": "refresh_loss_after",
     "latent/refresh_rows": "refresh_rows",
+    "latent/refresh_positions": "refresh_positions",
+    "latent/refresh_slots": "refresh_slots",
     "latent/refresh_skipped": "refresh_skipped",
     "latent/generated_tokens": "generated_tokens",
     "latent/out_of_range": "latents_out_of_range",

@@ -129,6 +129,9 @@ class ProjectorRefresh(TrainerCallback):
         metrics["latent/refresh_loss_before"].append(done.before)
         metrics["latent/refresh_loss_after"].append(done.after)
         metrics["latent/refresh_rows"].append(float(done.rows))
+        for kind in ("positions", "slots"):  # so far, whatever the logging interval
+            trainer.refreshed[kind] += getattr(done, kind)
+            metrics[f"latent/refresh_{kind}"] = [float(trainer.refreshed[kind])]
         trainer.skipped_steps += done.skipped
         if state.is_world_process_zero:
             say(
@@ -156,6 +159,7 @@ class RunState(TrainerCallback, ExportableState):
                 "generated_tokens": self.trainer.generated_tokens,
                 "skipped_steps": self.trainer.skipped_steps,
                 "rewarded": self.trainer.rewarded,
+                "refreshed": self.trainer.refreshed,
                 "out_of_range": 0 if spine is None else spine.latents_out_of_range,
             },
         }
@@ -168,6 +172,7 @@ class RunState(TrainerCallback, ExportableState):
         self.trainer.generated_tokens = values["generated_tokens"]
         self.trainer.skipped_steps = values["skipped_steps"]
         self.trainer.rewarded = [(index, text) for index, text in values["rewarded"]]
+        self.trainer.refreshed = values["refreshed"]
         if spine := self._spine():
             spine.latents_out_of_range = values["out_of_range"]
 
