@@ -90,6 +90,7 @@ def test_baselines_come_out_beside_the_others(tmp_path):
         "soft-thinking-cold",
         "coconut",
         "colar",
+        "colar-2",
         "colar-rl",
     )
     told = {"coconut": {"sft": {"max_steps": 1, "method_options": {"stages": 1}}}}
@@ -113,6 +114,9 @@ def test_baselines_come_out_beside_the_others(tmp_path):
     assert cold["settings"]["decoding_options"] == {"patience": 4}
     assert stages["coconut"]["stages"] == [*own, "sft/coconut", "eval/coconut"]
     assert stages["colar"]["stages"] == [*own, "sft/colar", "eval/colar"]
+    assert stages["colar-2"]["stages"] == [*own, "sft/colar", "eval/colar-2"]
+    two = yaml.safe_load((run / "seed-0/eval/colar-2/config.yaml").read_text())
+    assert two["settings"]["decoding_options"] == {"r": 2}
     assert stages["colar-rl"]["stages"] == [*own, "sft/colar", "rl/colar-rl", "eval/colar-rl"]
     for place in ("sft/coconut", "sft/colar", "rl/colar-rl"):
         assert cost.read(run / "seed-0" / place).training_tokens > 0, place
@@ -143,7 +147,8 @@ def test_an_arm_that_fails_leaves_the_others_whole(tmp_path, monkeypatch):
 
     monkeypatch.setitem(module.ARMS, "rl", Broken())
     config = CompareConfig(**settings(tmp_path, arms=("base", "rl", "direct")))
-    compare(config)
+    with pytest.raises(DataError, match="1 of 3 arms failed under some seed: rl"):
+        compare(config)
     found = files.read_json(tmp_path / "run" / "comparison.json")["arms"]
     assert [found[name]["status"] for name in ("base", "direct", "rl")] == [
         "done",
@@ -225,7 +230,7 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
 def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     """RL, RL with the penalty from there, traces of that policy, pruned; the controls share them."""
     names = ("rl", "rl-longer", "brief-rl", "brief-whole", "brief", "brief-words", "brief-pause")
-    names = (*names, "brief-other-row")
+    names = (*names, "brief-whole-pause", "brief-other-row")
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,))))
     run = tmp_path / "run" / "seed-0"
     notes = {name: files.read_json(run / "arms" / f"{name}.json") for name in names}
@@ -237,7 +242,10 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     assert notes["brief-whole"]["stages"] == [*whole, "eval/brief-whole"]
     assert notes["brief"]["stages"] == [*whole, "collect/brief", "sft/brief", "eval/brief"]
     assert notes["brief-words"]["stages"] == [*shared, "sft/brief-words", "eval/brief-words"]
-    assert notes["brief-pause"]["stages"] == [*shared, "sft/brief-pause", "eval/brief-pause"]
+    pause = [*whole[:3], "sft/brief-whole-pause"]
+    assert notes["brief-whole-pause"]["stages"] == [*pause, "eval/brief-whole-pause"]
+    pause += ["collect/brief", "sft/brief-pause", "eval/brief-pause"]
+    assert notes["brief-pause"]["stages"] == pause
     other = [*whole, "collect/brief", "sft/brief", "eval/brief-other-row"]
     assert notes["brief-other-row"]["stages"] == other
 
@@ -248,14 +256,22 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
         assert told(f"rl/{name}")["model"] == str(run / "rl" / "rl" / "model")
         assert told(f"rl/{name}")["trainer"].get("length_penalty", "none") == penalty
     assert told("collect/brief")["prune"] == 1.0 and told("collect/brief-whole")["prune"] is None
-    assert told("sft/brief")["model"] == str(run / "sft" / "brief-whole" / "model")
-    for name in ("brief", "brief-words", "brief-pause"):
-        if name != "brief":
-            assert told(f"sft/{name}")["model"] == str(run / "rl" / "brief-rl" / "model")
+    for name in ("brief-whole", "brief-whole-pause"):
+        assert told(f"sft/{name}")["model"] == str(run / "rl" / "brief-rl" / "model")
+        whole_traces = run / "collect" / "brief-whole" / "traces.jsonl"
+        assert told(f"sft/{name}")["traces"] == str(whole_traces)
+    for name in ("brief-whole-pause", "brief-pause"):
+        assert told(f"sft/{name}")["projector"] == "pause"
+    for name, start in (
+        ("brief", "sft/brief-whole"),
+        ("brief-words", "rl/brief-rl"),
+        ("brief-pause", "sft/brief-whole-pause"),
+    ):
+        assert told(f"sft/{name}")["model"] == str(run / start / "model")
         assert told(f"sft/{name}")["traces"] == str(run / "collect" / "brief" / "traces.jsonl")
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     asked = {p["b"] for p in pairs if p["a"] == "brief" and p["metric"] == "accuracy"}
-    assert asked == {*names} - {"brief", "brief-whole"}
+    assert asked == {*names} - {"brief", "brief-whole", "brief-whole-pause"}
 
 
 def test_a_variant_is_its_arm_under_other_settings(tmp_path):
@@ -393,6 +409,66 @@ def test_list_arms(capsys):
     assert main(["compare", "--list-arms"]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in ARMS)
+
+
+def test_another_model_or_reward_under_the_same_name_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from litereason.tasks.stories import StoriesTask\n\n\nclass Mine(StoriesTask):\n    bonus = 0\n"
+    )
+    first = settings(tmp_path, arms=("base",), seeds=(0,), task=f"{tmp_path}/mine.py:Mine")
+    compare(CompareConfig(**first))
+    more = CompareConfig(**first | {"arms": ("base", "direct")})
+    weights = tmp_path / "run" / "base" / "model" / "model.safetensors"
+    was = weights.read_bytes()
+    weights.write_bytes(was[:-4] + bytes(4))
+    with pytest.raises(ConfigError, match="begun with another model"):
+        compare(more)
+    weights.write_bytes(was)
+    code = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(code.replace("bonus = 0", "bonus = 1"))
+    with pytest.raises(ConfigError, match="begun with another data, task or reward file"):
+        compare(more)
+    (tmp_path / "mine.py").write_text(code)
+    (tmp_path / "run" / "config.yaml").rename(tmp_path / "kept.yaml")
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        compare(more)
+    (tmp_path / "kept.yaml").rename(tmp_path / "run" / "config.yaml")
+    compare(more)
+
+
+def test_a_config_is_a_recipe(tmp_path, capsys):
+    """What the page shows as the command that repeats a stage, and all of it."""
+    compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
+    run = tmp_path / "run"
+    page = (run / "report.html").read_text()
+    for place, stage in (("seed-0/eval/direct/config.yaml", "eval"), ("config.yaml", "compare")):
+        words = f"litereason {stage} --config {run}/{place}"
+        assert words in page
+        again = [*words.split()[1:], "--run_dir", str(tmp_path / stage)]
+        assert main(again) == 0
+    before, *others = (
+        (home / "eval/direct/records.jsonl").read_text()
+        for home in (run / "seed-0", tmp_path / "eval", tmp_path / "compare" / "seed-0")
+    )
+    assert others == [before, before]
+
+
+def test_a_curriculum_that_no_model_takes_is_refused_before_anything_runs(tmp_path):
+    told = {"coconut": {"sft": {"method_options": {"stages": 40}}}}
+    with pytest.raises(ConfigError, match="at most 32"):
+        compare(CompareConfig(**settings(tmp_path, arms=("coconut",), changes=told)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "broken", [{"stages": [1]}, {"stages": ["eval"]}, {"cost": {"flops": "x"}}]
+)
+def test_a_broken_note_says_what_to_do(tmp_path, broken):
+    compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
+    note = tmp_path / "run" / "seed-0" / "arms" / "direct.json"
+    files.write_json(note, files.read_json(note) | broken)
+    with pytest.raises(DataError, match=f"{note} is broken .*Delete it"):
+        compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
 
 
 def test_the_recipe_is_sound(monkeypatch, tmp_path):

@@ -39,6 +39,7 @@ def record(item: str, correct: bool | None = True, tokens: int = 10, latent: int
         "latent_steps": latent,
         "thoughts": int(latent > 0),
         "truncated": False,
+        "spans": [["tag", "<t>"], ["latent", latent], ["discrete", "ab"]],
         "metrics": {},
     }
 
@@ -98,6 +99,7 @@ def test_figures_by_hand(run):
         "total_tokens": (20, [16, 24]),
         "latent_steps": (4, [4, 4]),
         "trigger_rate": (1, [1, 1]),
+        "characters": (5, [5, 5]),
     }
     shares = {
         (other, kind): one["mean"]

@@ -1,5 +1,6 @@
 """The report's sentences against hand-computed figures, over one seed and over several."""
 
+import dataclasses
 import json
 import shutil
 
@@ -203,7 +204,7 @@ def test_several_seeds_are_told(tmp_path):
         "[29.0, 31.0] discrete tokens a sample (n = 12 items × 3 seeds); RL reached 96.0 % [93.0, 99.0] "
         "with 60.0 [59.0, 61.0] discrete tokens a sample (n = 12 items × 3 seeds). LiteReason recovers "
         "93 % [88, 98] of the gain of RL over Base and needs 40 % [37, 43] fewer tokens than RL, latent "
-        "steps counted."
+        "steps counted. Failed: CoLaR."
     )
     claims = told(run)
     verdict, text = claims["LiteReason needs fewer tokens than RL without latent steps"]
@@ -281,8 +282,13 @@ def test_other_latent_methods_are_compared(tmp_path):
     compare(run, PAIRS | found)
     verdict, text = told(run)[claim]
     assert verdict == "Held" and text.endswith(
-        "counted. LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
+        "counted. ✓ LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
     )
+    whole = read_run(run)
+    soft = dataclasses.replace(whole.arms[0], name="soft-thinking", title="Soft", evaluations=())
+    found_in = findings(dataclasses.replace(whole, failed=(soft,)))
+    partly = next(one for one in found_in if plain(one.claim) == claim)
+    assert partly.verdict == "Partly" and partly.points[-1] == "○ Soft failed, and is not compared."
     for difference, verdict in (
         ((0.01, -0.1, 0.12, 0.8), "Partly"),
         ((-0.1, -0.15, -0.05, 0.001), "Did not hold"),

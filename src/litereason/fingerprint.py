@@ -7,6 +7,7 @@ compared across formats, up to the rounding of bfloat16.
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 SAMPLE = 4096  # values of every parameter that the digest covers
 SKETCH = 256  # embedding values that are kept
 TOLERANCE = 2**-7  # relative: a bfloat16 has 8 bits
+PARTS, PART = 256, 2**16  # so many parts of a file, of so many bytes
 # What is not the base: the projector, and what PEFT puts beside or in place of the base's own weights.
 ADDED = ("latent_projector", "lora_", ".modules_to_save.")
 
@@ -52,3 +54,22 @@ def _sample(values: Tensor, count: int) -> Tensor:
     """At most about `count` evenly spaced values."""
     flat = values.detach().flatten()
     return flat[:: max(1, len(flat) // count)][: count + 1]
+
+
+def of_files(model: str) -> str:
+    """Digest of a model's directory: every file's name and size, and parts of what is in it; no cards.
+
+    For a hub id, whose files are cached under their own digests, the id itself.
+    """
+    if not Path(model).is_dir():
+        return model
+    digest = hashlib.blake2b(digest_size=16)
+    kept = [path for path in Path(model).iterdir() if path.is_file() and path.name[0] != "."]
+    for path in sorted(path for path in kept if path.suffix != ".md"):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for place in range(0, size, max(PART, size // PARTS)):
+                file.seek(place)
+                digest.update(file.read(PART))
+    return digest.hexdigest()

@@ -33,7 +33,7 @@ def option(default: Any, text: str) -> Any:
 
 
 def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
-    """The shared keys of a recipe and those of one stage, flat.
+    """The shared keys of a recipe and those of one stage, flat; or all of the config.yaml of a stage.
 
     Raises:
         ConfigError: no such file, or not a mapping.
@@ -47,6 +47,8 @@ def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
         raise ConfigError(f"{source} is not YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise ConfigError(f"{source}: expected `key: value` lines, got {type(recipe).__name__}")
+    if isinstance(recipe.get("settings"), dict) and "versions" in recipe:
+        return recipe["settings"]  # the config.yaml that a stage left
     section = recipe.get(stage) or {}
     if not isinstance(section, dict):
         raise ConfigError(f"{source}: the section {stage!r} must hold `key: value` lines")

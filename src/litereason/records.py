@@ -15,6 +15,8 @@ VALUES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "total_tokens": lambda r: r["discrete_tokens"] + r["latent_steps"],
     "latent_steps": lambda r: r["latent_steps"],
     "trigger_rate": lambda r: float(r["thoughts"] > 0),
+    # tags in full: a tokenizer that has a token for a tag hides how long it is for others
+    "characters": lambda r: float(sum(len(s[1]) for s in r.get("spans", ()) if s[0] != "latent")),
 }
 
 

@@ -158,8 +158,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def same_inputs(directory: Path, model: str | None, texts: Sequence[str], processes: int) -> None:
-    """Note what a stage began with, or check that it is still the same.
+def same_inputs(
+    directory: Path, model: str | None, texts: Sequence[str], processes: int = 1
+) -> None:
+    """Note what a stage or a comparison began with, or check that it is still the same.
 
     Args:
         model: digest of the model's weights; None for a finished stage, which loads none: then only the

@@ -201,6 +201,9 @@ class SFTMethod(abc.ABC):
         if self.projector is not None:
             config.projector, config.train = self.projector, "all"
 
+    def check_steps(self, most: int) -> None:  # noqa: B027
+        """Raise `ConfigError` if a thought would be longer than `most` latent steps."""
+
     @abc.abstractmethod
     def __call__(self, job: SFTJob) -> dict[str, Any]:
         """Train the job's model in place; returns what the stage's summary says."""

@@ -11,11 +11,12 @@ from litereason.arms.brief import (
     BriefPause,
     BriefRl,
     BriefWhole,
+    BriefWholePause,
     BriefWords,
     RlLonger,
 )
 from litereason.arms.coconut import Coconut
-from litereason.arms.colar import Colar, ColarRl
+from litereason.arms.colar import Colar, ColarRl, ColarTwo
 from litereason.arms.distil import Distil, DistilOtherRow, DistilPause, DistilShort
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
@@ -28,8 +29,9 @@ ARMS: dict[str, Arm] = {
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
         *(Distil, DistilShort, DistilPause, DistilOtherRow),
-        *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords, BriefPause, BriefOtherRow),
-        *(MixtureOfInputs, SoftThinking, SoftThinkingCold, Coconut, Colar, ColarRl),
+        *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords),
+        *(BriefWholePause, BriefPause, BriefOtherRow),
+        *(MixtureOfInputs, SoftThinking, SoftThinkingCold, Coconut, Colar, ColarTwo, ColarRl),
     )
 }
 __all__ = ["ARMS", "Arm", "chosen", "variant"]

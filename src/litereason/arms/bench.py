@@ -6,6 +6,7 @@ from typing import Any
 
 from litereason import stages
 from litereason.compare.note import note_path, read_note
+from litereason.config import LatentConfig
 from litereason.errors import ConfigError, LiteReasonError
 from litereason.grpo import LatentGRPOConfig
 from litereason.options import build
@@ -136,6 +137,8 @@ class Bench:
         """What a stage would refuse after its start."""
         if trainer:
             trainer_settings(trainer, self.run, config)
+        if isinstance(config, stages.SFTConfig):  # every arm attaches its own latent steps
+            config.how.check_steps(LatentConfig.max_latent_steps)
         asked = (config.task, config.task_options, config.split, config.limit, config.mode)
         if (key := repr(asked)) not in _SEEN:
             preflight(get_task(*asked[:2]), *asked[2:])

@@ -79,18 +79,34 @@ class BriefWords(Arm):
         bench.evaluate(bench.sft(**told, **PLAIN), self.title, mode="plain")
 
 
-class BriefPause(Arm):
-    name, title = "brief-pause", "LiteReason, brief: trained pause"
+class BriefWholePause(Arm):
+    """The first half of the pause's training: it has both sets of traces, in the order of `brief`."""
+
+    name, title = "brief-whole-pause", "LiteReason, brief: nothing left out, trained pause"
     trains = (
         "the policy of RL and a length penalty after it, and one embedding for all latent steps, on the "
-        "traces of `brief`: cross-entropy alone"
+        "traces of `brief-whole`: cross-entropy alone"
     )
     goes_latent = TAG
     costs = LiteReason.costs
-    needs = ("brief",)
+    needs = ("brief-whole",)
 
     def run(self, bench: Bench) -> None:
-        told = bench.reasoner_of("brief", BriefRl.name)
+        told = bench.reasoner_of(BriefWhole.name, BriefRl.name)
+        model = bench.sft(**told, **THOUGHTS, projector="pause")
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class BriefPause(Arm):
+    name, title = "brief-pause", "LiteReason, brief: trained pause"
+    trains = f"{BriefWholePause.trains}; then on those of `brief`"
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("brief", "brief-whole-pause")
+
+    def run(self, bench: Bench) -> None:
+        told = {"model": str(bench.trained("sft", BriefWholePause.name))}
+        told = bench.reasoner_of("brief", BriefRl.name) | told
         model = bench.sft(**told, **THOUGHTS, projector="pause")
         bench.evaluate(model, self.title, mode="latent")
 

@@ -20,6 +20,18 @@ class Colar(Arm):
         bench.evaluate(model, self.title, mode="plain", decoding="colar")
 
 
+class ColarTwo(Colar):
+    name, title = "colar-2", "CoLaR, 2 tokens a step"
+    trains = "as CoLaR; told to sum up 2 tokens a step instead of 5"
+    costs = "a latent step for every 2 tokens that it would have written"
+    needs = ("colar",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.trained("sft", "colar")
+        how = {"decoding": "colar", "decoding_options": {"r": 2}}
+        bench.evaluate(model, self.title, mode="plain", **how)
+
+
 class ColarRl(Arm):
     name, title = "colar-rl", "CoLaR + RL"
     trains = "as CoLaR; then both heads, by GRPO whose actions are latents and tokens"

@@ -28,9 +28,12 @@ class SoftThinking(Arm):
 
 
 class SoftThinkingCold(SoftThinking):
-    """With the authors' patience (256 steps) short completions never meet the cold stop."""
+    """With the authors' patience (256 steps) short completions never meet the cold stop.
 
-    name, title = "soft-thinking-cold", "Soft Thinking, cold stop after 4 steps"
+    The authors' stop writes the marker that ends thinking. A model without one goes on in words.
+    """
+
+    name, title = "soft-thinking-cold", "Soft Thinking until 4 certain steps, then words"
     goes_latent = "from the start, until an answer is likeliest, or it was certain for 4 steps"
     costs = "a latent step for each token until then, then words"
     settings: ClassVar[dict[str, Any]] = {

@@ -102,12 +102,7 @@ class Coconut(SFTMethod):
                 f"the model has the projector {model.latent_config.projector!r}, but COCONUT has none; "
                 "give --method coconut a model without latent steps"
             )
-        most = self.stages * self.steps_a_stage
-        if most > tags.max_latent_steps:
-            raise ConfigError(
-                f"stages {self.stages} times steps_a_stage {self.steps_a_stage} are {most} latent "
-                f"steps; the model takes at most {tags.max_latent_steps} (LatentConfig.max_latent_steps)"
-            )
+        self.check_steps(tags.max_latent_steps)
         for number, (_, text) in enumerate(job.traces, 1):
             if tags.pattern.search(text):
                 raise DataError(
@@ -122,6 +117,14 @@ class Coconut(SFTMethod):
                     f"the tokenizer cannot write the tag {tags.text(steps)!r}; take fewer stages or "
                     "steps_a_stage"
                 )
+
+    def check_steps(self, most: int) -> None:
+        steps = self.stages * self.steps_a_stage
+        if steps > most:
+            raise ConfigError(
+                f"stages {self.stages} times steps_a_stage {self.steps_a_stage} are {steps} latent "
+                f"steps; the model takes at most {most} (LatentConfig.max_latent_steps)"
+            )
 
     def rows(self, job: SFTJob, traces: Sequence[tuple[str, str]], stage: int) -> list[Row]:
         """Training rows of a stage, one a trace (see `traces.make_row`).

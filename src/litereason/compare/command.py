@@ -21,11 +21,14 @@ from litereason.compare.read import SAME
 from litereason.compare.results import write_comparison
 from litereason.console import say
 from litereason.errors import ConfigError, DataError
+from litereason.fingerprint import of_files
 from litereason.models import resolve
 from litereason.report import write_report
-from litereason.run_dir import open_stage, plain
+from litereason.run_dir import open_stage, plain, same_inputs
 from litereason.side_by_side import is_failure, side_by_side
 from litereason.stories.base_model import train_base
+from litereason.tasks import get_task
+from litereason.tasks.user_code import code_of
 
 
 def compare(config: CompareConfig) -> Path | None:
@@ -33,7 +36,7 @@ def compare(config: CompareConfig) -> Path | None:
 
     Raises:
         ConfigError: settings that some arm's stage refuses, before anything runs.
-        DataError: records of arms that cannot be compared; or all arms failed (the page says why).
+        DataError: records of arms that cannot be compared; or, with the page written, some arm failed.
     """
     if config.list_arms:
         list_arms()
@@ -44,11 +47,23 @@ def compare(config: CompareConfig) -> Path | None:
         resolve(config.model)
     check_settings(config, arms)
     check_done(config, arms)
+    if len(config.seeds) == 1:
+        say(
+            f"one seed ({config.seeds[0]}): intervals are over items alone. For three runs: --seeds 0,1,2"
+        )
+    if left := config.variants.keys() - {arm.name for arm in arms}:
+        say(f"variants that --arms does not name, and that do not run: {', '.join(sorted(left))}")
     run = Path(config.run_dir)
+    if any(run.glob("seed-*")) and not (run / "config.yaml").exists():
+        raise ConfigError(
+            f"{run}/config.yaml is missing, which says what the results there are of. Put it back, or take "
+            "another --run_dir"
+        )
     open_stage(run, config)
     audit_data(config, run)
     if config.base is not None:
         train_base(run / "base", lessons, 0)
+    check_inputs(config, run)
     list_in(run / "arms.json", arms)
     run_all(config, arms)
     path = write_comparison(run, config.seeds, [arm.name for arm in arms])
@@ -57,8 +72,11 @@ def compare(config: CompareConfig) -> Path | None:
     if later := [name for name in files.read_json(run / "arms.json") if name not in compared]:
         say(f"not run yet under all of these seeds, and left out: {', '.join(later)}")
     say(f"report: {page}")
-    if all(arm["status"] == "failed" for arm in compared.values()):
-        raise DataError(f"all arms failed; {page} says why")
+    if failed := [name for name, arm in compared.items() if arm["status"] != "done"]:
+        which = f"{len(failed)} of {len(compared)} arms failed under some seed: {', '.join(failed)}"
+        if all(arm["status"] == "failed" for arm in compared.values()):
+            which = "all arms failed"
+        raise DataError(f"{which}. {page} says why; the same command tries them again")
     return page
 
 
@@ -84,6 +102,17 @@ def check_settings(config: CompareConfig, arms: Sequence[Arm]) -> None:
                     f"{judged[first][key]!r}: arms are compared on the same items with the same budget. "
                     f"Set it for all, as --eval.{key}"
                 )
+
+
+def check_inputs(config: CompareConfig, run: Path) -> None:
+    """Raise `ConfigError` if the model, the data or the user's code are not those of the results there."""
+    task = get_task(config.task, config.task_options)
+    texts = code_of(config.task, config.task_options, config.rl.get("rewards") or ())
+    for stage, split in (("collect", "train"), ("rl", "train"), ("eval", "test")):
+        told = getattr(config, stage)
+        for example in task.examples(told.get("split", split), told.get("limit")):
+            texts += [task.prompt(example), example.as_text()]
+    same_inputs(run, of_files(resolve(config.base_model())), texts)
 
 
 def audit_data(config: CompareConfig, run: Path) -> None:
@@ -121,7 +150,10 @@ def listed(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is broken.
     """
-    known = files.read_json(path) if path.exists() else {}
+    try:
+        known = files.read_json(path) if path.exists() else {}
+    except DataError as error:
+        known = str(error)
     if not isinstance(known, dict) or not all(isinstance(one, dict) for one in known.values()):
         raise DataError(
             f"{path} is broken: expected an object an arm. Delete it: the same `litereason compare` "

@@ -23,8 +23,18 @@ def read_note(path: Path) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(note, dict) or key not in note or not isinstance(note[key], kind):
             found = note.get(key, "missing") if isinstance(note, dict) else note
-            raise DataError(
-                f"{path} is broken ({key}: {found!r:.60}). Delete it: the same `litereason compare` "
-                "command runs what is missing of the arm and writes it again"
-            )
+            raise _broken(path, key, found)
+    for place in note["stages"]:
+        if not isinstance(place, str) or place.count("/") != 1:
+            raise _broken(path, "stages", place)
+    for name, value in (note["cost"] or {}).items():
+        if not isinstance(value, (int, float, type(None))):
+            raise _broken(path, f"cost of {name}", value)
     return note
+
+
+def _broken(path: Path, key: str, found: Any) -> DataError:
+    return DataError(
+        f"{path} is broken ({key}: {found!r:.60}). Delete it: the same `litereason compare` command runs "
+        "what is missing of the arm and writes it again"
+    )

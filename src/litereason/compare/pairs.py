@@ -13,7 +13,7 @@ A family is one question about one metric; Holm's correction is over a family's 
 - *reasoning*: does the task need any? RL and the three against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
-Ablated arms answer the third question only, so they do not crowd the first two.
+Ablated arms answer that of the latents only, so they do not crowd the others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +35,8 @@ WORDS = {
     "brief-rl": ("brief",),
     "brief-words": ("brief",),
 }
-RIVALS = (
-    "coconut",
-    "colar",
-    "colar-rl",
-    "mixture-of-inputs",
-    "soft-thinking",
-    "soft-thinking-cold",
-)
+# Without `soft-thinking-cold`: where no marker ends thinking, it reasons in words after some soft steps.
+RIVALS = ("coconut", "colar", "colar-2", "colar-rl", "mixture-of-inputs", "soft-thinking")
 
 
 def pairs(

@@ -181,7 +181,8 @@ def _evaluation(directory: Path, seed: int) -> Evaluation:
 
 def _check_record(record: dict[str, Any], where: str) -> None:
     for field, kinds in FIELDS.items():
-        if field not in record or not isinstance(record[field], kinds):
+        known = field in record and isinstance(record[field], kinds)
+        if not known or (kinds is int and record[field] < 0):
             raise DataError(
                 f"{where}: field {field!r} is {record.get(field, 'missing')!r:.60}. {REMEDY}"
             )

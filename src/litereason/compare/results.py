@@ -16,6 +16,7 @@ import numpy as np
 from litereason import files, stats
 from litereason.compare.pairs import pairs
 from litereason.compare.read import ArmResults, Results, read_results
+from litereason.errors import DataError
 from litereason.records import VALUES
 
 # What a mean can be: intervals end there.
@@ -50,10 +51,13 @@ def rewrite_comparison(run: Path) -> Path:
     """The same, of the seeds and arms that it is of already.
 
     Raises:
-        DataError: as `read_results`, or it is broken.
+        DataError: as `read_results`.
     """
     path = run / "comparison.json"
-    told = files.read_json(path) if path.exists() else {}
+    try:
+        told = files.read_json(path) if path.exists() else {}
+    except DataError:  # it is written anew
+        told = {}
     if not (isinstance(told, dict) and any(run.glob("seed-*")) and told.get("arms")):
         return write_comparison(run)
     return write_comparison(run, told.get("seeds"), list(told["arms"]))

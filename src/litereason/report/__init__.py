@@ -27,7 +27,7 @@ from litereason.report import figures, latents, numbers, traces, trade_off, view
 from litereason.report.claims import MARKS
 from litereason.report.findings import findings, summary
 from litereason.report.read import read_run
-from litereason.report.run import LENGTHS, Run
+from litereason.report.run import LENGTHS, Estimate, Run, again
 from litereason.report.style import COLOURS, styles
 
 __all__ = ["write_report"]
@@ -88,6 +88,7 @@ def _render(run: Run) -> str:
     values: dict[str, Any] = {
         **_tables(run),
         "run": run,
+        "again": again,
         "name": run.path.resolve().name,
         "css": Markup(_file("page.css")),
         "script": Markup(script),
@@ -118,7 +119,7 @@ def _render(run: Run) -> str:
 def _tables(run: Run) -> dict[str, Any]:
     """What the tables show."""
     metrics = ["accuracy", "reward", *run.own_metrics, *LENGTHS]
-    if all(arm.figures.get("accuracy") == arm.figures.get("reward") for arm in run.arms):
+    if all(_same(arm.figures.get("accuracy"), arm.figures.get("reward")) for arm in run.arms):
         metrics.remove("reward")  # a reward of 0 or 1 is the accuracy again
     listed = [*run.arms, *(arm for arm in run.failed if not arm.evaluations)]
     costs = [
@@ -133,6 +134,13 @@ def _tables(run: Run) -> dict[str, Any]:
         "answers": latents.answers(run),
         "controls": latents.controls(run),
     }
+
+
+def _same(one: Estimate | None, other: Estimate | None) -> bool:
+    """Whether two figures are of the same values; intervals may end at another bound."""
+    if one is None or other is None:
+        return one is other
+    return (one.mean, one.by_seed) == (other.mean, other.by_seed)
 
 
 def _side_by_side(run: Run) -> list[str]:
@@ -157,6 +165,8 @@ def _settings(run: Run) -> dict[str, str]:
     base = run.arm("base")
     for name, values in shown.items():
         kinds = list(dict.fromkeys(values))
+        if not values:  # all arms failed
+            continue
         # each arm's own model stands beside its command
         if name == "Model" and base and len(kinds) > 1:
             told["Base model"] = base.evaluations[0].model

@@ -10,6 +10,7 @@ from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
     HELD,
+    MARKS,
     NOT_SHOWN,
     NOTE,
     PARTLY,
@@ -68,6 +69,17 @@ def summary(run: Run) -> str:
     """The page's first sentences."""
     if not run.arms:
         return "No arm has a result: all of them failed. The reasons are below."
+    told = "; ".join(_failure(arm) for arm in run.failed)
+    return f"{_result(run)} Failed: {told}." if told else _result(run)
+
+
+def _failure(arm: Arm) -> str:
+    some = f" (under some seeds; {len(arm.seeds)} have a result)" if arm.evaluations else ""
+    return f"{arm.title}{some}"
+
+
+def _result(run: Run) -> str:
+    """What the main arm reached, beside RL."""
     over = f", over {len(run.seeds)} seeds" if len(run.seeds) > 1 else ""
     lead = f"On the {run.split} split of {run.task}{over}"
     main, rival = next(iter(run.ours()), None), run.arm("rl")
@@ -221,17 +233,16 @@ def margin_of(run: Run) -> float:
 
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
     """One of ours beside other latent methods, and beside other reasoning in words."""
-    others = [arm for arm in run.arms if arm.name in RIVALS]
-    words = [arm for arm in run.arms if arm.name in WORDS]
     return [
-        *_ahead_of(run, ours, others, "the other latent methods"),
-        *_ahead_of(run, ours, words, "other reasoning in words"),
+        *_ahead_of(run, ours, RIVALS, "the other latent methods"),
+        *_ahead_of(run, ours, [*WORDS], "other reasoning in words"),
     ]
 
 
-def _ahead_of(run: Run, ours: Arm, rivals: Sequence[Arm], called: str) -> list[Finding]:
-    """One of ours beside those of `rivals` that it is compared with."""
-    pairs = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in rivals]
+def _ahead_of(run: Run, ours: Arm, rivals: Sequence[str], called: str) -> list[Finding]:
+    """One of ours beside those of `rivals` that it is compared with; those that failed are named."""
+    there = [arm for arm in run.arms if arm.name in rivals]
+    pairs = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in there]
     known = [(arm, one) for arm, one in pairs if one]
     if not known:
         return []
@@ -240,7 +251,12 @@ def _ahead_of(run: Run, ours: Arm, rivals: Sequence[Arm], called: str) -> list[F
         longer = run.difference(ours.name, arm.name, "total_tokens")
         verdicts.append(ahead(one, longer, margin_of(run)))
         more = f", with {numbers.size(longer)} tokens" if longer else ""
-        told.append(f"{ours.title} minus {arm.title}: {numbers.difference(one)}{more}.")
+        mark = MARKS[verdicts[-1]]
+        told.append(f"{mark}{ours.title} minus {arm.title}: {numbers.difference(one)}{more}.")
+    for arm in run.failed:
+        if arm.name in rivals and arm not in there:
+            verdicts.append(NOT_SHOWN)
+            told.append(f"{MARKS[NOT_SHOWN]}{arm.title} failed, and is not compared.")
     much = f" by more than {numbers.number(100 * MARGIN, 0)} points" if margin_of(run) else ""
     text = f"Ahead is an arm that scores higher{much}, or no lower{much} with fewer tokens"
     claim = f"{ours.title} is ahead of {called}"

@@ -51,7 +51,9 @@ def share(estimate: Estimate) -> str:
 
 
 def probability(p: float) -> str:
-    """`p = 0.210` or `p < 0.001`."""
+    """`p = 0.210` or `p < 0.001`; near .05 so many digits that the side can be read."""
+    if 0.0495 <= p < 0.0505 and p != 0.05:
+        return f"p{NBSP}={NBSP}{p:.5f}"
     return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.3f}"
 
 

@@ -7,7 +7,7 @@ only tells them. `read.py` fills these from the files.
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -40,6 +40,7 @@ ARM_ORDER = (
     "brief-rl",
     "brief-whole",
     "brief-words",
+    "brief-whole-pause",
     "brief-pause",
     "brief-other-row",
     "sft",
@@ -50,6 +51,7 @@ ARM_ORDER = (
     "soft-thinking-cold",
     "coconut",
     "colar",
+    "colar-2",
     "colar-rl",
 )
 
@@ -350,6 +352,19 @@ def parsed(config: str) -> dict[str, Any]:
     except yaml.YAMLError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def again(file: str, config: str) -> str:
+    """The command that repeats what a `config.yaml` tells of.
+
+    Args:
+        file: its place in the run: `config.yaml` of a comparison, else `.../STAGE/NAME/config.yaml`.
+    """
+    told = parsed(config).get("settings")
+    home = PurePosixPath(str(told.get("run_dir", ".")) if isinstance(told, dict) else ".")
+    place = PurePosixPath(*PurePosixPath(file).parts[-3:])
+    stage = place.parts[0] if len(place.parts) == 3 else "compare"
+    return f"litereason {stage} --config {home / place}"
 
 
 def arm_rank(name: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from litereason.run_dir import only_run, open_stage, same_inputs
 from litereason.stages.settings import StageConfig
 from litereason.stages.training import finish, master_weights, trainer_settings
 from litereason.tasks.base import Example, Task
-from litereason.tasks.user_code import function_from_file
+from litereason.tasks.user_code import code_of, function_from_file
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,6 +122,4 @@ def train_policy(
 def inputs_of(config: RLConfig, task: Task, examples: Sequence[Example]) -> list[str]:
     """What RL learns from, as text: prompts, what rewards may look at, and the files of user code."""
     told = [text for e in examples for text in (task.prompt(e, config.mode), e.as_text())]
-    code = (config.task, *config.rewards, str(config.task_options.get("reward")))
-    places = [place for place in code if ".py:" in place]
-    return told + [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]
+    return told + code_of(config.task, config.task_options, config.rewards)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,9 @@ def function_from_file(place: str) -> Any:
     if not callable(found := from_file(place)):
         raise ConfigError(f"{place} is {found!r}; expected a function")
     return found
+
+
+def code_of(task: str, options: dict[str, Any], rewards: Sequence[str] = ()) -> list[str]:
+    """The text of the files that hold a user's task and rewards."""
+    places = [place for place in (task, *rewards, str(options.get("reward"))) if ".py:" in place]
+    return [Path(place.rpartition(":")[0]).read_text("utf-8") for place in places]

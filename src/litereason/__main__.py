@@ -1,0 +1,7 @@
+"""`python -m litereason`."""
+
+import sys
+
+from litereason.cli import main
+
+sys.exit(main())
