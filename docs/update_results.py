@@ -65,28 +65,31 @@ def comparison(run: Path) -> str:
     """Arms over all seeds with what they save and cost, and what held."""
     told = read_json(run / "comparison.json")
     rows = []
+    unit = ((told["arms"].get("rl") or {}).get("cost") or {}).get("flops")
     for arm in told["arms"].values():
         if (figures := arm["figures"]) is None:
-            rows.append([arm["title"], f"failed: {arm['reason']}", *[""] * 6])
+            rows.append([arm["title"], f"failed: {arm['reason']}", *[""] * 7])
             continue
         saved = [(arm["saved"] or {}).get(other) for other in ("base", "rl")]
-        spent = arm["cost"]["seconds"] / 60 if arm["cost"] else None
+        spent = arm["cost"]["flops"] / unit if arm["cost"] and unit else None
         rows.append(
             [
                 arm["title"],
                 interval(figures["accuracy"], 100),
                 interval(figures["discrete_tokens"]),
                 interval(figures["latent_steps"], digits=2),
+                interval(figures.get("characters"), digits=0),
                 f"{100 * figures['trigger_rate']['mean']:.0f} %",
                 " / ".join(interval(one and one["total"], 100, 0) for one in saved),
                 interval(arm["recovered"], 100, 0),
                 "-" if spent is None else f"{spent:.1f}",
             ]
         )
-    header = [*ARMS[:-1], "fewer positions than base / RL, %", "of RL's gain, %", "minutes"]
+    header = [*ARMS[:4], "characters", ARMS[4], "fewer positions than base / RL, %"]
+    header += ["of RL's gain, %", "FLOPs of RL"]
     found = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in findings(read_run(run)))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
-    size += "; minutes on one thread beside other work, mean of seeds."
+    size += "; characters of all that is written, tags in full; FLOPs in all, evaluation included."
     return f"{table(header, rows)}\n{size}\n\n{found}\n"
 
 

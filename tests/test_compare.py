@@ -1,5 +1,6 @@
 """`litereason compare` end to end at the smallest scale: resumes, keeps going, checks first."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -434,6 +435,16 @@ def test_another_model_or_reward_under_the_same_name_is_refused(tmp_path):
         compare(more)
     (tmp_path / "kept.yaml").rename(tmp_path / "run" / "config.yaml")
     compare(more)
+
+
+def test_a_copied_run_goes_on_in_its_new_place(tmp_path):
+    compare(CompareConfig(**settings(tmp_path, arms=("base", "rl"), seeds=(0,))))
+    (tmp_path / "run").rename(tmp_path / "other")
+    shutil.rmtree(tmp_path / "other" / "seed-0" / "eval" / "rl")
+    told = settings(tmp_path, arms=("base", "rl"), seeds=(0,), run_dir=str(tmp_path / "other"))
+    assert compare(CompareConfig(**told)) == tmp_path / "other" / "report.html"
+    found = files.read_json(tmp_path / "other" / "comparison.json")["arms"]
+    assert found["rl"]["status"] == "done"
 
 
 def test_a_config_is_a_recipe(tmp_path, capsys):

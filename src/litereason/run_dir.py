@@ -40,7 +40,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
     path = directory / "config.yaml"
     if path.exists():
         begun = settings_in(path)
-        was, now = flat(defaults(settings)) | flat(begun), flat(wanted)
+        was, now = flat(defaults(settings)) | flat(moved(begun, wanted)), flat(wanted)
         left_out = NOT_COMPARED | {*free}
         compared = [
             k for k in {*was, *now} if k not in left_out and k.split(".")[0] not in left_out
@@ -76,6 +76,18 @@ def settings_in(path: Path) -> dict[str, Any]:
             f"{path.parent} and run the stage again"
         )
     return settings
+
+
+def moved(begun: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """`begun`, with paths inside its run as they are where the run has been moved or copied to."""
+
+    def root(settings: dict[str, Any]) -> str:
+        path = Path(str(settings.get("run_dir")))
+        return str(path.parent if path.name.startswith("seed-") else path)  # of a comparison
+
+    was, now = f"{root(begun)}/", f"{root(wanted)}/"
+    paths = {k: v for k, v in begun.items() if isinstance(v, str) and v.startswith(was)}
+    return begun | {name: now + path.removeprefix(was) for name, path in paths.items()}
 
 
 def defaults(settings: Any) -> dict[str, Any]:
