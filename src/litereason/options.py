@@ -201,7 +201,7 @@ def fitted(kind: Any, name: str, value: Any) -> Any:
             return tuple(value) if isinstance(value, list) else (value,)
     if str in options and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    called = {tuple: "a list (1,2,3)"}
+    called: dict[Any, str] = {tuple: "a list (1,2,3)"}
     names = " or ".join(called.get(o) or getattr(o, "__name__", str(o)) for o in options)
     raise ConfigError(f"--{name} is {value!r}; expected {names}")
 
