@@ -357,7 +357,8 @@ def test_a_comparison_in_which_all_failed_has_a_page_and_says_so(tmp_path, monke
     monkeypatch.setitem(module.ARMS, "direct", Broken())
     with pytest.raises(DataError, match="all arms failed"):
         compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
-    assert "no luck today" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "no luck today" in page and "<dt>Task</dt><dd>stories</dd>" in page
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from litereason.report import figures, latents, numbers, traces, trade_off, view
 from litereason.report.claims import MARKS
 from litereason.report.findings import findings, summary
 from litereason.report.read import read_run
-from litereason.report.run import LENGTHS, Estimate, Run, again
+from litereason.report.run import LENGTHS, Estimate, Run, again, parsed
 from litereason.report.style import COLOURS, styles
 
 __all__ = ["write_report"]
@@ -154,6 +154,10 @@ def _side_by_side(run: Run) -> list[str]:
 def _settings(run: Run) -> dict[str, str]:
     """What was evaluated; many values of one setting are counted."""
     found = [one for arm in run.arms for one in arm.evaluations]
+    asked = parsed(run.config or "").get("settings")
+    if not found and isinstance(asked, dict):  # all arms failed
+        told = {"Task": asked.get("task"), "Model": asked.get("model"), "Base": asked.get("base")}
+        return {name: str(value) for name, value in told.items() if value}
     shown = {
         "Task": [one.task for one in found],
         "Split": [one.split for one in found],
@@ -165,8 +169,6 @@ def _settings(run: Run) -> dict[str, str]:
     base = run.arm("base")
     for name, values in shown.items():
         kinds = list(dict.fromkeys(values))
-        if not values:  # all arms failed
-            continue
         # each arm's own model stands beside its command
         if name == "Model" and base and len(kinds) > 1:
             told["Base model"] = base.evaluations[0].model
