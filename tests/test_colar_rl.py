@@ -378,12 +378,15 @@ def test_training_costs_its_compressed_rows(tiny_base, tmp_path):
         config=config, settings=settings, directory=tmp_path, model=model, tokenizer=tokenizer,
         traces=pairs, held_out=(),
     )  # fmt: skip
-    lengths = [len(row["input_ids"]) for row in config.how.rows(job, pairs, range(1, 6), 2)]
+    rows = config.how.rows(job, pairs, range(1, 6), 2)
+    lengths = [len(row["input_ids"]) for row in rows]
+    slots = sum(row["input_ids"].count(4) for row in rows)
     assert sum(lengths) < 2 * sum(len(tokenizer(p + t)["input_ids"]) + 3 for p, t in pairs)
     assert config.how(job) == {"rows": 4, "skipped_steps": 0}
     spent = cost.read(tmp_path)
     assert spent.training_tokens == spent.forward_positions == 2 * sum(lengths)
-    assert spent.flops == 6 * cost.weights(model) * 2 * sum(lengths)
+    head = cost.projector_weights(model)
+    assert spent.flops == 12 * (cost.weights(model) * sum(lengths) + head * slots) and head * slots
 
 
 def test_the_plan_of_a_run_knows_that_the_head_trains(tiny_base, tmp_path, capsys):
