@@ -210,6 +210,7 @@ def test_changes_reach_their_arm_alone(tmp_path):
 def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
     """Its controls train on the very traces that it collected, whatever it alone was told."""
     names = ("rl", "distil", "distil-lp", "distil-pause", "distil-other-row")
+    names = (*names, "distil-rl", "distil-rl-pause", "distil-rl-other-row")
     told = {"distil": {"collect": {"samples": 3}}}
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,), changes=told)))
     run = tmp_path / "run" / "seed-0"
@@ -220,12 +221,21 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
     assert notes["distil-pause"]["stages"] == [*shared, "sft/distil-pause", "eval/distil-pause"]
     other = [*shared, "sft/distil", "eval/distil-other-row"]
     assert notes["distil-other-row"]["stages"] == other
+    for name in ("distil-rl", "distil-rl-pause"):
+        own = ["collect/traces", f"sft/{name}", f"rl/{name}"]
+        assert notes[name]["stages"] == [*own, f"eval/{name}"]
+    own = ["collect/traces", "sft/distil-rl", "rl/distil-rl", "eval/distil-rl-other-row"]
+    assert notes["distil-rl-other-row"]["stages"] == own
+    first = yaml.safe_load((run / "sft" / "distil-rl" / "config.yaml").read_text())["settings"]
+    assert first["method"] == "distil" and first["model"].endswith("base/model")
     assert notes["distil-lp"]["stages"] == [*shared, "sft/distil", "rl/distil-lp", "eval/distil-lp"]
     kept = yaml.safe_load((run / "sft" / "distil" / "config.yaml").read_text())["settings"]
     assert kept["model"] == str(run / "rl" / "rl" / "model") and kept["method"] == "distil"
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     asked = {(p["a"], p["b"]) for p in pairs if p["metric"] == "accuracy"}
     assert {("distil", "distil-pause"), ("distil", "distil-other-row"), ("distil", "rl")} <= asked
+    assert {("distil-rl", f"distil-rl-{control}") for control in ("pause", "other-row")} <= asked
+    assert ("distil", "distil-rl-other-row") not in asked
 
 
 def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):

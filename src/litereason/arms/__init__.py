@@ -17,7 +17,15 @@ from litereason.arms.brief import (
 )
 from litereason.arms.coconut import Coconut
 from litereason.arms.colar import Colar, ColarRl, ColarTwo
-from litereason.arms.distil import Distil, DistilOtherRow, DistilPause, DistilShort
+from litereason.arms.distil import (
+    Distil,
+    DistilOtherRow,
+    DistilPause,
+    DistilRl,
+    DistilRlOtherRow,
+    DistilRlPause,
+    DistilShort,
+)
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
 from litereason.arms.training_free import MixtureOfInputs, SoftThinking, SoftThinkingCold
@@ -29,6 +37,7 @@ ARMS: dict[str, Arm] = {
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
         *(Distil, DistilShort, DistilPause, DistilOtherRow),
+        *(DistilRl, DistilRlPause, DistilRlOtherRow),
         *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords),
         *(BriefWholePause, BriefPause, BriefOtherRow),
         *(MixtureOfInputs, SoftThinking, SoftThinkingCold, Coconut, Colar, ColarTwo, ColarRl),

@@ -1,4 +1,4 @@
-"""LiteReason with distilled thoughts: reason first, then think it in latent steps (docs/research.md)."""
+"""LiteReason with distilled thoughts, after RL or before it (docs/research.md)."""
 
 from typing import Any, ClassVar
 
@@ -58,4 +58,39 @@ class DistilOtherRow(Ablated):
     name, title = "distil-other-row", "LiteReason, distilled: another row's latents"
     needs = ("distil",)
     stage = "sft"
+    settings: ClassVar[dict[str, Any]] = {"ablation": "other_row"}
+
+
+class DistilRl(Arm):
+    """LiteReason's own order: thoughts first, then RL."""
+
+    name, title = "distil-rl", "LiteReason, distilled, then RL"
+    trains = (
+        "the base and a projector, on the base's right traces, each latent step toward the words that it "
+        "stands for; then the policy, by GRPO"
+    )
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("collect",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.rl(bench.sft(**THOUGHTS, method="distil"), mode="latent")
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class DistilRlPause(Arm):
+    name, title = "distil-rl-pause", "LiteReason, distilled, then RL: trained pause"
+    trains = "the same with one embedding for all latent steps, by cross-entropy; then the policy, by GRPO"
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("collect",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.rl(bench.sft(**THOUGHTS, projector="pause"), mode="latent")
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class DistilRlOtherRow(Ablated):
+    name, title = "distil-rl-other-row", "LiteReason, distilled, then RL: another row's latents"
+    needs = ("distil-rl",)
     settings: ClassVar[dict[str, Any]] = {"ablation": "other_row"}

@@ -5,12 +5,12 @@ A family is one question about one metric; Holm's correction is over a family's 
 - *premise*: did RL teach anything? RL against base, alone, however many other arms there are.
 - *base*: does an arm change anything? Every other arm against base.
 - *rl*: what does it cost against ordinary RL? Every other arm against rl.
-- *latents*: do the latents do anything? LiteReason (as published, distilled, brief) against its ablations
-  and its own trained pause.
-- *rivals*: is it ahead of the other latent methods? The three against each of them.
+- *latents*: do the latents do anything? LiteReason (as published, distilled, distilled before RL, brief)
+  against its ablations and its own trained pause.
+- *rivals*: is it ahead of the other latent methods? The four against each of them.
 - *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the brief
   one also against the steps of its own recipe that take no latents, and against as much plain RL.
-- *reasoning*: does the task need any? RL and the three against direct RL.
+- *reasoning*: does the task need any? RL and the four against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
 Ablated arms answer that of the latents only, so they do not crowd the others.
@@ -25,9 +25,10 @@ PAUSE = {
     "litereason-lp": "pause",
     "distil": "distil-pause",
     "distil-lp": "distil-pause",
+    "distil-rl": "distil-rl-pause",
     "brief": "brief-pause",
 }
-MAIN = ("litereason", "distil", "brief")
+MAIN = ("litereason", "distil", "distil-rl", "brief")
 # Reasoning in words beside plain RL, and which of ours are held against it.
 WORDS = {
     "rl-lp": tuple(PAUSE),

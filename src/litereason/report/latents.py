@@ -27,7 +27,8 @@ QUESTION = "Do the latent steps do anything?"
 
 def controls_of(run: Run, ours: Arm) -> list[tuple[Arm, str]]:
     """The two controls of an arm that have a result, each with the claim that it tests."""
-    told = {"distil": " (distilled)", "brief": " (brief)"}.get(ours.name, "")
+    kinds = {"distil": "distilled", "distil-rl": "distilled, then RL", "brief": "brief"}
+    told = f" ({kinds[ours.name]})" if ours.name in kinds else ""
     pairs = (
         (run.arm(PAUSE[ours.name]), f"The latent steps{told} do more than a trained pause"),
         (
