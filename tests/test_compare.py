@@ -448,7 +448,7 @@ def test_another_model_or_reward_under_the_same_name_is_refused(tmp_path):
     compare(more)
 
 
-def test_a_copied_run_goes_on_in_its_new_place(tmp_path):
+def test_a_moved_run_goes_on_in_its_new_place(tmp_path):
     compare(CompareConfig(**settings(tmp_path, arms=("base", "rl"), seeds=(0,))))
     (tmp_path / "run").rename(tmp_path / "other")
     shutil.rmtree(tmp_path / "other" / "seed-0" / "eval" / "rl")

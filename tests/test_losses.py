@@ -232,6 +232,18 @@ def test_plain_rows_of_like_length_run_together_to_the_same_loss(llama, monkeypa
         torch.testing.assert_close(apart, together)
 
 
+def test_known_latents_do_not_cut_a_row(latent_llama, monkeypatch):
+    """Where they are to be found, each starts a stretch; where they are known, a row is one."""
+    seen = []
+    monkeypatch.setattr(latent_forward, "plan", lambda rows, *_, **__: seen.append(rows) or [])
+    slot = latent_llama.latent_tags.latent_token_id
+    ids = torch.tensor([[7, 8, slot, slot, 9], [7, 8, 9, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    for parallel in (False, True):
+        latent_forward.micro_batches(backbone(latent_llama), ids, mask, parallel=parallel)
+    assert seen == [[[2, 1, 2], [3]], [[5], [3]]]
+
+
 def test_groups_at_the_same_time_give_the_same_bits(latent_llama, words, monkeypatch):
     monkeypatch.setitem(fill_plan.PASS_COST, "cpu", 0)
     prompts = architectures.prompts_of(words)

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from litereason.report import numbers
 from litereason.report.findings import findings, summary
 from litereason.report.latents import answers
 from litereason.report.read import read_run
@@ -43,6 +44,11 @@ def test_sentences_tell_the_figures(tmp_path):
     verdict, text = claims["The latent steps carry what belongs to their own story"]
     assert verdict == "Held" and "higher by 9.0 points [6.2, 12.1], corrected p < 0.001" in text
     assert "Left open by this run" not in claims
+
+
+def test_a_p_near_the_bound_has_the_digits_that_tell_its_side():
+    told = [plain(numbers.probability(p)) for p in (0.0004, 0.21, 0.049995, 0.0502)]
+    assert told == ["p < 0.001", "p = 0.210", "p = 0.04999", "p = 0.05020"]
 
 
 def test_token_savings_state_their_denominator(tmp_path):
