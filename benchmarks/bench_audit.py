@@ -56,7 +56,7 @@ def main() -> None:
     """Run the command and report both ratios."""
     with tempfile.TemporaryDirectory() as directory:
         path = write_jsonl(Path(directory) / "train.jsonl", stories())
-        words = [sys.executable, "-m", "litereason.cli", "audit", str(path)]
+        words = [sys.executable, "-m", "litereason", "audit", str(path)]
         words += ["--text", "story", "--label", "label", "--json"]
         done = subprocess.run(words, stdout=subprocess.PIPE, env=os.environ | {"LC_ALL": "C.UTF-8"})
     result = json.loads(done.stdout)

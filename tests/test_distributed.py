@@ -35,7 +35,7 @@ def test_two_processes_are_one(setting, loss_type):  # noqa: F811
     words += ["--gradient_accumulation_steps", "1"]
     # 8 completions a step in one process, 4 in each of two
     assert main(["rl", "--run_dir", str(one), *words, "--per_device_train_batch_size", "8"]) == 0
-    done = launch("-m", "litereason.cli", "rl", "--run_dir", str(two), *words)
+    done = launch("-m", "litereason", "rl", "--run_dir", str(two), *words)
     assert done.returncode == 0, done.stderr[-3000:]
     ours, wanted = (metrics(run / "rl" / "litereason") for run in (two, one))
     assert [row["step"] for row in ours] == [row["step"] for row in wanted]
@@ -52,7 +52,7 @@ def test_two_processes_are_one(setting, loss_type):  # noqa: F811
         assert done.stderr.count(word) == 1, "one process speaks and writes"
     words += ["--max_steps", "1"]
     with only_run(home / "held" / "rl" / "litereason"):
-        refused = launch("-m", "litereason.cli", "rl", "--run_dir", str(home / "held"), *words)
+        refused = launch("-m", "litereason", "rl", "--run_dir", str(home / "held"), *words)
     assert refused.returncode and refused.stderr.count("another process writes to") == 1
 
 

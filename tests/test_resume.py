@@ -104,7 +104,7 @@ def test_a_checkpoint_is_whole_or_absent(setting):
     home, words = setting
     run = home / "saving"
     process = subprocess.Popen(
-        [sys.executable, "-m", "litereason.cli", "rl", "--run_dir", str(run), *words],
+        [sys.executable, "-m", "litereason", "rl", "--run_dir", str(run), *words],
         stderr=subprocess.DEVNULL,
     )
     checkpoints = run / "rl" / "litereason" / "checkpoints"

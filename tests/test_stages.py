@@ -88,7 +88,7 @@ def test_a_complete_stage_is_skipped(tiny_base, tmp_path, capsys):
 
 def start(words: list[object]) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "litereason.cli", *map(str, words)]
+    command = [sys.executable, "-m", "litereason", *map(str, words)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
