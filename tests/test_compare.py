@@ -336,6 +336,13 @@ def test_arms_of_an_earlier_call_that_never_ran_are_named_and_left_out(tmp_path,
     assert list(files.read_json(run / "comparison.json")["arms"]) == ["direct"]
 
 
+def test_variants_that_no_one_asked_for_are_named(tmp_path, capsys):
+    slow = {"slow": {"arm": "direct", "eval": {"batch_size": 3}}}
+    compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,), variants=slow)))
+    assert "and that do not run: slow" in " ".join(capsys.readouterr().err.split())
+    assert list(files.read_json(tmp_path / "run" / "comparison.json")["arms"]) == ["direct"]
+
+
 def test_fewer_arms_may_have_more_seeds(tmp_path, capsys):
     compare(CompareConfig(**settings(tmp_path, arms=("base", "direct"), seeds=(0,))))
     compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0, 1))))

@@ -301,6 +301,13 @@ def test_a_copied_arm_is_refused(run):
         write_comparison(run)
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", '{"rl": 3}'])
+def test_a_broken_list_of_arms_is_named_with_a_way_out(run, text):
+    files.write_text(run / "arms.json", text)
+    with pytest.raises(DataError, match=r"arms\.json is broken.* Delete it"):
+        write_comparison(run)
+
+
 @pytest.mark.parametrize(
     ("place", "text", "told"),
     [
@@ -461,7 +468,11 @@ def test_an_ordinary_run_takes_finished_arms_only(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"correct": 2}, "field 'correct' is 2"), ({"thoughts": None}, "field 'thoughts' is None")],
+    [
+        ({"correct": 2}, "field 'correct' is 2"),
+        ({"thoughts": None}, "field 'thoughts' is None"),
+        ({"latent_steps": -1}, "field 'latent_steps' is -1"),
+    ],
 )
 def test_broken_records_are_named(run, change, told):
     judge(run / "seed-1", "rl", [*answers("1110111"), record("i7") | change])

@@ -17,7 +17,7 @@ from litereason.arms.bench import RESULTS
 from litereason.audit.command import AuditConfig, audit
 from litereason.compare.config import CompareConfig
 from litereason.compare.note import note_path, read_note
-from litereason.compare.read import SAME
+from litereason.compare.read import SAME, listed
 from litereason.compare.results import write_comparison
 from litereason.console import say
 from litereason.errors import ConfigError, DataError
@@ -142,24 +142,6 @@ def list_in(path: Path, arms: Sequence[Arm]) -> None:
     known |= {arm.name: {key: getattr(arm, key) for key in told} for arm in arms}
     order = [*ARMS, *(name for name in known if name not in ARMS)]
     files.write_json(path, {name: known[name] for name in order if name in known})
-
-
-def listed(path: Path) -> dict[str, Any]:
-    """What `arms.json` says of each arm.
-
-    Raises:
-        DataError: it is broken.
-    """
-    try:
-        known = files.read_json(path) if path.exists() else {}
-    except DataError as error:
-        known = str(error)
-    if not isinstance(known, dict) or not all(isinstance(one, dict) for one in known.values()):
-        raise DataError(
-            f"{path} is broken: expected an object an arm. Delete it: the same `litereason compare` "
-            "command writes it again"
-        )
-    return known
 
 
 def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:

@@ -110,7 +110,8 @@ def read_results(
     homes = {int(match[1]): path for path, match in found if match and path.is_dir()}
     if homes and seeds is not None:
         homes = {seed: homes[seed] for seed in seeds if seed in homes}
-    seeds, arms = sorted(homes) or [_seed_of(run)], _listed(run)
+    seeds = sorted(homes) or [_seed_of(run)]
+    arms = {name: ArmResults(about) for name, about in listed(run / "arms.json").items()}
     order = list(arms)
     for seed in seeds:
         _read_seed(arms, homes.get(seed, run), seed)
@@ -127,11 +128,22 @@ def read_results(
     return results
 
 
-def _listed(run: Path) -> dict[str, ArmResults]:
-    """The arms that `arms.json` lists, nothing read of them yet."""
-    path = run / "arms.json"
-    told = _object(path) if path.exists() else {}
-    return {name: ArmResults(about) for name, about in told.items()}
+def listed(path: Path) -> dict[str, dict[str, str]]:
+    """What `arms.json` says of each arm; nothing if it is not there.
+
+    Raises:
+        DataError: it is broken.
+    """
+    try:
+        known = files.read_json(path) if path.exists() else {}
+    except DataError as error:
+        known = str(error)
+    if not isinstance(known, dict) or not all(isinstance(one, dict) for one in known.values()):
+        raise DataError(
+            f"{path} is broken: expected an object an arm. Delete it: the same `litereason compare` "
+            "command writes it again"
+        )
+    return known
 
 
 def _seed_of(run: Path) -> int:
