@@ -521,10 +521,12 @@ def test_the_research_recipe_is_sound(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(module, "open_stage", lambda run, config: seen.append(config) or 1 / 0)
     home = Path(__file__).parents[1]
-    with pytest.raises(ZeroDivisionError):
-        recipe = str(home / "recipes" / "research.yaml")
-        main(["compare", "--config", recipe, "--run_dir", str(tmp_path)])
-    config = seen[-1]
+    for recipe in ("compare_demo", "research"):
+        with pytest.raises(ZeroDivisionError):
+            path = str(home / "recipes" / f"{recipe}.yaml")
+            main(["compare", "--config", path, "--run_dir", str(tmp_path / recipe)])
+    demo, config = seen
+    assert config.changes.items() <= demo.changes.items()  # tested here, judged there
     assert config.eval["split"] == "validation" and len(config.seeds) >= 3
     plan = (home / "docs" / "research.md").read_text()
     for name in config.variants:

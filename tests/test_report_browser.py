@@ -167,6 +167,22 @@ def test_the_viewer_by_mouse(tmp_path, browser):
     check_quiet(browser, page)
 
 
+def test_on_a_phone_the_lens_leaves_the_words_around_a_dot_free(tmp_path, browser):
+    page = write_report(make_comparison(tmp_path / "run"))
+    open_page(browser, page, width=390)
+    for height in (150, 700):  # of the dot in the window
+        dot = shown(browser, "#stage .dot")[0]
+        move = "const top = arguments[0].getBoundingClientRect().top - arguments[1];"
+        browser.execute_script(f"{move} scrollBy({{top, behavior: 'instant'}})", dot, height)
+        dot.click()
+        tip = browser.find_element("id", "tip")
+        box = "const {top, bottom} = arguments[0].getBoundingClientRect(); return [top, bottom]"
+        (top, bottom), (low, high) = (browser.execute_script(box, one) for one in (tip, dot))
+        assert top >= 0 and bottom <= 844
+        assert max(top - high, low - bottom) > 100, height
+    check_quiet(browser, page)
+
+
 def test_the_viewer_by_keyboard(tmp_path, browser):
     page = write_report(make_comparison(tmp_path / "run"))
     open_page(browser, page)

@@ -177,13 +177,16 @@
     tip.hidden = false;
     put(button.getBoundingClientRect());
   };
+  const phone = matchMedia("(max-width: 40rem)");
   const put = (at) => {
     const box = tip.getBoundingClientRect();
-    const width = document.documentElement.clientWidth;
+    const { clientWidth: width, clientHeight: height } = document.documentElement;
     const left = Math.max(8, Math.min(at.left + at.width / 2 - box.width / 2, width - box.width - 8));
     const above = at.top - box.height; // no gap, so that the pointer can go over to it
     tip.style.left = `${left}px`;
-    tip.style.top = `${above > 8 ? above : at.bottom}px`;
+    const near = above > 8 ? above : at.bottom;
+    const far = at.top > height / 2 ? 8 : height - box.height - 8; // leaves the words around the dot free
+    tip.style.top = `${phone.matches ? far : near}px`;
   };
   const hide = () => {
     if (looked) looked.removeAttribute("aria-describedby");
