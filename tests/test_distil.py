@@ -1,16 +1,18 @@
 """Distilled thoughts: targets, losses and rows, against loops that read one position at a time."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 import litereason
 import naive
 from conftest import random_llama
 from litereason import fill_plan
 from litereason.compressed import CompressedTrainer, collate, compress, in_order
-from litereason.distil import distil_losses
+from litereason.distil import DistilTrainer, distil_losses
 from litereason.errors import ConfigError, DataError
 from litereason.sft import ProjectorConfig, mean_loss
 from litereason.stages import SFTConfig
@@ -24,6 +26,14 @@ pytest.importorskip("pysbd")
 def model(words):
     config = litereason.LatentConfig(projector="rms", depth=1)
     return litereason.attach(random_llama(words), words, config)
+
+
+class AfterStep(TrainerCallback):
+    def __init__(self, act):
+        self.act = act
+
+    def on_step_end(self, *args, **kwargs):
+        self.act()
 
 
 def row_of(prompt, parts, loss_from=0):
@@ -89,35 +99,44 @@ def test_every_slot_of_a_training_row_stands_for_words(latent_llama, words, rati
     assert rows[-1]["reasoning"] == [i for i in whole if words.decode([i]).strip()]
 
 
-def by_eye(model, row):
-    """(log-probs of the labels, squared errors of the latents), a position at a time."""
+def by_eye(model, row, own=False):
+    """(log-probs of the labels, squared errors of the latents), a position at a time.
+
+    With `own`, latents stand in the slots that follow from the positions before, in which targets stand.
+    """
     table = model.get_input_embeddings().weight
     told = list(zip(row["reasoning"], row["groups"], strict=True))
-    inputs, slots = [], 0
+    targets, slots = [], 0
     for token in row["input_ids"]:
         if token != LATENT:
-            inputs.append(table[token])
+            targets.append(table[token])
             continue
-        own = [i for i, group in told if group == slots]
-        turned = [table[i].detach().roll(place) for place, i in enumerate(own)]
-        inputs.append(sum(turned) / len(own) ** 0.5)
+        words = [i for i, group in told if group == slots]
+        turned = [table[i].detach().roll(place) for place, i in enumerate(words)]
+        targets.append(sum(turned) / len(words) ** 0.5)
         slots += 1
+    inputs = list(targets)
+    for k, token in enumerate(row["input_ids"]):
+        if own and token == LATENT:
+            state = naive.hidden_of(model, torch.stack(targets[:k]))[-1]
+            inputs[k] = model.latent_projector(state)
     tokens, errors = [], []
     for k in range(1, len(inputs)):
         state = naive.hidden_of(model, torch.stack(inputs[:k]))[-1]
         if row["labels"][k] != -100:
             tokens.append(model.lm_head(state).log_softmax(-1)[row["labels"][k]])
         if row["input_ids"][k] == LATENT:
-            errors.append((model.latent_projector(state) - inputs[k]).pow(2).mean())
+            errors.append((model.latent_projector(state) - targets[k]).pow(2).mean())
     return tokens, errors
 
 
-def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words):
-    found = distil_losses(model, **collate(ROWS, words.pad_token_id))
+@pytest.mark.parametrize("own", [False, True])
+def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words, own):
+    found = distil_losses(model, **collate(ROWS, words.pad_token_id), own=own)
     (found[0] + 3 * found[1]).backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    parts = [by_eye(model, row) for row in ROWS]
+    parts = [by_eye(model, row, own) for row in ROWS]
     tokens = -torch.stack([x for part in parts for x in part[0]]).sum()
     variance = model.get_input_embeddings().weight.detach().var()
     errors = torch.stack([x for part in parts for x in part[1]]).sum() / variance
@@ -133,19 +152,20 @@ def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words):
 
 
 def test_rows_without_thoughts_have_no_latent_loss(model, words):
-    tokens, latents = distil_losses(model, **collate(ROWS[2:], 0))
+    tokens, latents = distil_losses(model, **collate(ROWS[2:], 0), own=True)
     count = sum(label != -100 for label in ROWS[2]["labels"])
     assert latents.item() == 0
     assert tokens.item() / count == pytest.approx(mean_loss(model, ROWS[2:], 0))
 
 
-def test_a_half_precision_base_has_a_float32_projector(words):
+@pytest.mark.parametrize("own", [False, True])
+def test_a_half_precision_base_has_a_float32_projector(words, own):
     config = litereason.LatentConfig(projector="rms", depth=1)
     model = litereason.attach(random_llama(words).bfloat16(), words, config)
-    tokens, latents = distil_losses(model, **collate(ROWS, words.pad_token_id))
+    tokens, latents = distil_losses(model, **collate(ROWS, words.pad_token_id), own=own)
     assert latents.dtype == torch.float32
     exact = litereason.attach(random_llama(words), words, config)
-    wanted = distil_losses(exact, **collate(ROWS, words.pad_token_id))
+    wanted = distil_losses(exact, **collate(ROWS, words.pad_token_id), own=own)
     assert tokens.item() == pytest.approx(wanted[0].item(), rel=0.05)
     assert latents.item() == pytest.approx(wanted[1].item(), rel=0.05)
 
@@ -162,6 +182,20 @@ def test_training_makes_the_models_own_latents_what_they_were_told(model, words,
     slots = sum(row["input_ids"].count(LATENT) for row in ROWS)
     assert distil_losses(model, **collate(ROWS, 0))[1].item() / slots < 0.05
     assert mean_loss(model, ROWS, 0) < 0.1 * before, "on its own latents, which it never trained on"
+
+
+def test_the_models_own_latents_stand_in_the_slots_in_the_last_steps(model, tmp_path):
+    settings = ProjectorConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=3, gradient_accumulation_steps=1,
+        use_cpu=True, save_strategy="no", max_steps=4, train="all",
+    )  # fmt: skip
+    trainer = DistilTrainer(model, settings, ROWS, 0, weight=3.0, own=0.25)
+    calls, taken = [], []
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    trainer.add_callback(AfterStep(lambda: taken.append(len(calls))))
+    trainer.train()
+    assert [b - a for a, b in itertools.pairwise([0, *taken])] == [1, 1, 1, 2]
+    assert trainer.passes == 1.25
 
 
 @pytest.mark.parametrize(("price", "groups"), [(0, 4), (10**6, 1)], ids=["row-by-row", "together"])
@@ -200,6 +234,7 @@ def test_the_trainers_loss_is_the_same_in_groups_of_rows(
         ({"ratio": 0.0}, "expected latent steps a token, above 0"),
         ({"mode": "plain"}, "its prompts offer no thoughts"),
         ({"method_options": {"weight": 0.0}}, "expected more than 0"),
+        ({"method_options": {"own": 1.5}}, "expected a share of the steps"),
     ],
 )
 def test_what_means_nothing_here_is_refused(changes, message):

@@ -88,7 +88,7 @@ def in_order(embeds: Tensor, groups: Tensor) -> Tensor:
     return embeds.gather(1, (column[None] - place[:, None]) % width)
 
 
-def teacher_forced(
+def parallel_pass(
     model: Any, input_ids: Tensor, attention_mask: Tensor, latents: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One parallel pass with `latents` in the slots.

@@ -2,10 +2,13 @@
 
 A thought of N steps replaces a sentence. Here each step has a target: its share of the sentence's
 tokens as one embedding (`compressed.in_order`). In one parallel pass, teacher-forced, the targets stand in
-the slots; the policy learns to go on from them, and the projector to hit them. At inference the
-projector's own latents stand there. Gradients do not flow from one latent step into another, so this is
-as fast as training on plain traces, and what a latent must carry is said at every step instead of by
-the few words that come after (docs/research.md).
+the slots; the policy learns to go on from them, and the projector to hit them. So what a latent must
+carry is said at every step, instead of by the few words that come after (docs/research.md).
+
+At inference the projector's own latents stand in the slots, which hit their targets nearly. The policy
+learns to go on from those as well: in the last steps of training there is a second pass, with what the
+first one made of the targets before each slot in its place. That is scheduled sampling in parallel
+passes (arXiv 1906.04331), for embeddings, with gradients through both.
 """
 
 import dataclasses
@@ -16,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litereason.compressed import CompressedTrainer, compress, in_order, teacher_forced
+from litereason.compressed import CompressedTrainer, compress, in_order, parallel_pass
 from litereason.errors import ConfigError, DataError
 from litereason.latent_forward import embed
 from litereason.losses import label_loss
@@ -32,6 +35,7 @@ def distil_losses(
     labels: Tensor,
     reasoning: Tensor,
     groups: Tensor,
+    own: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(cross-entropy, summed over labels; squared error of the latents, mean over dimensions, summed over
     slots).
@@ -41,18 +45,43 @@ def distil_losses(
 
     Args:
         input_ids, attention_mask, labels, reasoning, groups: see `compressed.collate`.
+        own: what the model made of the targets stands in the slots, in a second pass.
     """
-    spine = backbone(model)
+    spine, projector = backbone(model), projector_of(model)
+    wide = next(projector.parameters()).dtype  # float32 beside a bfloat16 base
     with torch.no_grad():
         targets = compress(in_order(embed(spine, reasoning), groups), groups)
-    hidden, states = teacher_forced(model, input_ids, attention_mask, targets)
+    hidden, states = parallel_pass(model, input_ids, attention_mask, targets)
+    if own and len(targets):
+        latents = projector(states.to(wide)).to(targets.dtype)
+        hidden, states = parallel_pass(model, input_ids, attention_mask, latents)
     tokens = label_loss(causal_lm(model), hidden, labels)
     if not len(targets):
         return tokens, tokens.new_zeros(())
-    projector = projector_of(model)
-    states = states.to(next(projector.parameters()).dtype)  # float32 beside a bfloat16 base
-    error = (projector(states) - targets.to(states.dtype)).pow(2).mean(-1).sum()
-    return tokens, error / model.get_input_embeddings().weight.detach().to(states.dtype).var()
+    error = (projector(states.to(wide)) - targets.to(wide)).pow(2).mean(-1).sum()
+    return tokens, error / model.get_input_embeddings().weight.detach().to(wide).var()
+
+
+class DistilTrainer(CompressedTrainer):
+    """Told what stands in the slots; then, for a share `own` of the steps, the model's own latents do."""
+
+    def __init__(self, *args: Any, own: float, **kwargs: Any) -> None:
+        super().__init__(*args, losses=distil_losses, **kwargs)
+        self.own = own
+
+    @property
+    def told_steps(self) -> int:
+        """Steps before those with a second pass."""
+        return round((1 - self.own) * self.state.max_steps)
+
+    @property
+    def passes(self) -> float:
+        return 2 - self.told_steps / self.state.max_steps
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        own = self.state.global_step >= self.told_steps
+        self.losses = functools.partial(distil_losses, own=own)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,13 +92,18 @@ class Distil(Thoughts):
 
     Attributes:
         weight: of the latents' squared error beside the cross-entropy.
+        own: share of the steps, the last ones, in which the model's own latents stand in the slots. They
+            cost twice as much.
     """
 
     weight: float = 3.0
+    own: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise ConfigError(f"weight is {self.weight}; expected more than 0")
+        if not 0 <= self.own <= 1:
+            raise ConfigError(f"own is {self.own}; expected a share of the steps, from 0 to 1")
 
     def settle(self, config: Any) -> None:
         if config.train != "all":
@@ -108,4 +142,4 @@ class Distil(Thoughts):
         return super().__call__(job)
 
     def trainer(self) -> Callable[..., ProjectorTrainer]:
-        return functools.partial(CompressedTrainer, losses=distil_losses, weight=self.weight)
+        return functools.partial(DistilTrainer, weight=self.weight, own=self.own)

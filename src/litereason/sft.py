@@ -121,6 +121,11 @@ class ProjectorTrainer(Trainer):
         self.skipped_steps = 0
         self.add_callback(SkipNonFinite(self))
 
+    @property
+    def passes(self) -> float:
+        """How often a row goes through the model in a step, on average."""
+        return 1.0
+
     def compute_loss(
         self,
         model: Any,
@@ -177,7 +182,8 @@ class SFTJob:
         logged = files.finished_lines(self.directory / "metrics.jsonl")
         earlier = [row["seconds"] for row in logged if row["step"] <= before]
         taken = max([row["seconds"] for row in logged], default=0.0) - max(earlier, default=0.0)
-        spent = cost.of_training(self.model, rows, trainer.state.epoch or 0.0, taken)
+        seen = (trainer.state.epoch or 0.0) * trainer.passes
+        spent = cost.of_training(self.model, rows, seen, taken)
         cost.write(self.directory, spent, f"after step {before}")
         return trainer
 

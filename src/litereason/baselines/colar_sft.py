@@ -17,7 +17,7 @@ from torch import Tensor
 
 from litereason.ablations import held_out_losses
 from litereason.baselines.colar import LARGEST, Frame, Wording, check_counts, check_head
-from litereason.compressed import CompressedTrainer, compress, teacher_forced
+from litereason.compressed import CompressedTrainer, compress, parallel_pass
 from litereason.errors import ConfigError, DataError
 from litereason.latent_forward import embed
 from litereason.losses import label_loss
@@ -118,7 +118,7 @@ def colar_losses(
     """
     spine, head = backbone(model), projector_of(model)
     compressed = compress(embed(spine, reasoning), groups)
-    hidden, states = teacher_forced(model, input_ids, attention_mask, compressed)
+    hidden, states = parallel_pass(model, input_ids, attention_mask, compressed)
     tokens = label_loss(causal_lm(model), hidden, labels)
     if not len(compressed):
         return tokens, tokens.new_zeros(())
