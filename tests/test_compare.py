@@ -231,6 +231,9 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
     assert notes["distil-lp"]["stages"] == [*shared, "sft/distil", "rl/distil-lp", "eval/distil-lp"]
     kept = yaml.safe_load((run / "sft" / "distil" / "config.yaml").read_text())["settings"]
     assert kept["model"] == str(run / "rl" / "rl" / "model") and kept["method"] == "distil"
+    # the second of two steps takes two passes; the pause's rows are the same
+    trained = [cost.read(run / "sft" / name).training_tokens for name in ("distil", "distil-pause")]
+    assert trained[0] == pytest.approx(1.5 * trained[1], abs=1) and trained[1]
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     asked = {(p["a"], p["b"]) for p in pairs if p["metric"] == "accuracy"}
     assert {("distil", "distil-pause"), ("distil", "distil-other-row"), ("distil", "rl")} <= asked
