@@ -66,7 +66,7 @@ class DistilTrainer(CompressedTrainer):
     """Told what stands in the slots; then, for a share `own` of the steps, the model's own latents do."""
 
     def __init__(self, *args: Any, own: float, **kwargs: Any) -> None:
-        super().__init__(*args, losses=distil_losses, **kwargs)
+        super().__init__(*args, losses=self._losses_now, **kwargs)
         self.own = own
 
     @property
@@ -78,10 +78,8 @@ class DistilTrainer(CompressedTrainer):
     def passes(self) -> float:
         return 2 - self.told_steps / self.state.max_steps
 
-    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-        own = self.state.global_step >= self.told_steps
-        self.losses = functools.partial(distil_losses, own=own)
-        return super().compute_loss(model, inputs, *args, **kwargs)
+    def _losses_now(self, model: Any, **batch: Tensor) -> tuple[Tensor, Tensor]:
+        return distil_losses(model, **batch, own=self.state.global_step >= self.told_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
