@@ -1,6 +1,8 @@
 """`litereason compare` end to end at the smallest scale: resumes, keeps going, checks first."""
 
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,7 @@ def test_baselines_come_out_beside_the_others(tmp_path):
     names = (
         "mixture-of-inputs",
         "soft-thinking",
+        "soft-thinking-one",
         "soft-thinking-cold",
         "coconut",
         "colar",
@@ -113,6 +116,8 @@ def test_baselines_come_out_beside_the_others(tmp_path):
     assert stages["soft-thinking"]["stages"] == ["eval/soft-thinking"]
     cold = yaml.safe_load((run / "seed-0/eval/soft-thinking-cold/config.yaml").read_text())
     assert cold["settings"]["decoding_options"] == {"patience": 4}
+    one = yaml.safe_load((run / "seed-0/eval/soft-thinking-one/config.yaml").read_text())
+    assert one["settings"]["decoding_options"] == {"k": 1}
     assert stages["coconut"]["stages"] == [*own, "sft/coconut", "eval/coconut"]
     assert stages["colar"]["stages"] == [*own, "sft/colar", "eval/colar"]
     assert stages["colar-2"]["stages"] == [*own, "sft/colar", "eval/colar-2"]
@@ -158,6 +163,7 @@ def test_an_arm_that_fails_leaves_the_others_whole(tmp_path, monkeypatch):
     ]
     assert "no luck today" in found["rl"]["reason"]
     assert found["rl"]["seeds"] == [0]
+    compare(CompareConfig(**settings(tmp_path, arms=("base", "direct"))))  # they are well
     monkeypatch.undo()
     compare(config)  # the same command tries it again
     found = files.read_json(tmp_path / "run" / "comparison.json")["arms"]
@@ -318,8 +324,10 @@ def test_arms_and_variants_may_follow_but_not_change(tmp_path):
     changed = dict(more, variants={"slow": {"arm": "direct", "eval": {"batch_size": 2}}})
     with pytest.raises(
         ConfigError, match=r"'slow' is done under seed 0.*'batch_size': 3.*another name"
-    ):
+    ) as error:
         compare(CompareConfig(**changed))
+    seed = tmp_path / "run" / "seed-0"
+    assert str(error.value).endswith(f"rm -r {seed}/eval/slow {seed}/arms/slow.json")
     with pytest.raises(ConfigError, match="'direct' is done under seed 0"):
         compare(
             CompareConfig(
@@ -328,6 +336,56 @@ def test_arms_and_variants_may_follow_but_not_change(tmp_path):
         )
     with pytest.raises(ConfigError, match="begun with other settings"):
         compare(CompareConfig(**settings(tmp_path, **told, task_options={"events": 5})))
+
+
+def test_what_came_of_a_model_is_not_kept_when_that_is_trained_again(tmp_path):
+    """The refusal names all that came of it, and its command makes the way free."""
+    told = settings(tmp_path, arms=("rl", "rl-longer", "direct"), seeds=(0,))
+    compare(CompareConfig(**told))
+    seed = tmp_path / "run" / "seed-0"
+    changed = told | {"changes": {"rl": {"rl": {"learning_rate": 0.5}}}}
+    with pytest.raises(ConfigError, match="'rl' is done under seed 0, but was told") as error:
+        compare(CompareConfig(**changed))
+    command = shlex.split(str(error.value).rsplit(": ", 1)[1])
+    gone = ["rl/rl", "eval/rl", "rl/rl-longer", "eval/rl-longer"]
+    gone += ["arms/rl.json", "arms/rl-longer.json"]
+    assert command == ["rm", "-r", *(str(seed / place) for place in gone)]
+    before = {place: seed / place / "summary.json" for place in ("eval/direct", "eval/rl-longer")}
+    made = {place: path.stat().st_mtime_ns for place, path in before.items()}
+    # only that arm's own things are deleted, as if by hand
+    for place in ("rl/rl", "eval/rl"):
+        shutil.rmtree(seed / place)
+    (seed / "arms" / "rl.json").unlink()
+    with pytest.raises(DataError, match="1 of 3 arms failed under some seed: rl-longer"):
+        compare(CompareConfig(**changed))
+    reason = files.read_json(seed / "arms" / "rl-longer.json")["reason"]
+    assert f"{seed}/rl/rl-longer was begun with another model directory" in reason
+    note = files.read_json(seed / "arms" / "rl-longer.json")
+    stages = ["rl/rl", "rl/rl-longer", "eval/rl-longer"]
+    files.write_json(seed / "arms" / "rl-longer.json", note | {"status": "done", "stages": stages})
+    with pytest.raises(ConfigError, match="rl-longer was made from another model dir") as error:
+        compare(CompareConfig(**changed))
+    command = shlex.split(str(error.value).rsplit(": ", 1)[1])
+    gone = ["rl/rl-longer", "eval/rl-longer", "arms/rl-longer.json"]
+    assert command == ["rm", "-r", *(str(seed / place) for place in gone)]
+    subprocess.run(command, check=True)
+    compare(CompareConfig(**changed))
+    assert made["eval/direct"] == before["eval/direct"].stat().st_mtime_ns
+    assert made["eval/rl-longer"] != before["eval/rl-longer"].stat().st_mtime_ns
+
+
+def test_the_config_says_what_all_calls_asked_for(tmp_path, capsys):
+    slow = {"slow": {"arm": "direct", "eval": {"batch_size": 3}}}
+    changes = {"base": {"eval": {"batch_size": 5}}}
+    told = settings(tmp_path, arms=("base",), seeds=(0, 1), changes=changes)
+    compare(CompareConfig(**told))
+    compare(CompareConfig(**settings(tmp_path, arms=("slow",), seeds=(0,), variants=slow)))
+    assert "are of seeds [0] now; before, also of [1]" in " ".join(capsys.readouterr().err.split())
+    path = tmp_path / "run" / "config.yaml"
+    found = yaml.safe_load(path.read_text())["settings"]
+    assert (found["arms"], found["seeds"]) == (["base", "slow"], [0, 1])
+    assert (found["changes"], found["variants"]) == (changes, slow)
+    assert found["eval"] == told["eval"]
 
 
 def test_arms_of_an_earlier_call_that_never_ran_are_named_and_left_out(tmp_path, capsys):
@@ -394,7 +452,14 @@ def test_a_comparison_in_which_all_failed_has_a_page_and_says_so(tmp_path, monke
         ({"variants": {"own": {"arm": "base"}}}, "variant 'own' has the name of something else"),
         ({"changes": {"rl": 3}}, "changes of 'rl': got 3"),
         ({"changes": {"rl": {"rl": None}}}, "changes of 'rl', rl: got None"),
-        ({"changes": {"rl": {"sft": {"limit": 3}}}}, "told how to sft, and has no such stage"),
+        (
+            {"changes": {"rl": {"sft": {"limit": 3}}}},
+            "told 'sft' options, and has no such stage of its own; it has eval, rl",
+        ),
+        (
+            {"arms": ("distil-pause",), "changes": {"distil-pause": {"collect": {"limit": 3}}}},
+            "told 'collect' options, and has no such stage of its own",
+        ),
         ({"changes": {"rl": {"eval": {"limit": 4}}}}, "judged with limit 4 and 'base' with 6"),
         ({"changes": {"rl": {"eval": {"seed": 7}}}}, "seed is 7, but the comparison chooses it"),
         ({"eval": {"limit": 6, "name": "x"}}, "name is 'x', but the comparison chooses it"),
@@ -499,8 +564,11 @@ def test_a_broken_note_says_what_to_do(tmp_path, broken):
     compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
     note = tmp_path / "run" / "seed-0" / "arms" / "direct.json"
     files.write_json(note, files.read_json(note) | broken)
-    with pytest.raises(DataError, match=f"{note} is broken .*Delete it"):
-        compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
+    for text in (None, "{"):
+        if text:
+            files.write_text(note, text)
+        with pytest.raises(DataError, match=f"{note} is broken .*Delete it"):
+            compare(CompareConfig(**settings(tmp_path, arms=("direct",), seeds=(0,))))
 
 
 def test_the_recipe_is_sound(monkeypatch, tmp_path):

@@ -301,7 +301,7 @@ def test_a_copied_arm_is_refused(run):
         write_comparison(run)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"rl": 3}'])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"rl": 3}', '{"rl": {"title": 3}}'])
 def test_a_broken_list_of_arms_is_named_with_a_way_out(run, text):
     files.write_text(run / "arms.json", text)
     with pytest.raises(DataError, match=r"arms\.json is broken.* Delete it"):
@@ -492,17 +492,17 @@ def test_pairs_and_their_families():
     assert len({pair[1:] for pair in found}) == len(found)
     families = {
         question: {(a, b) for q, a, b, metric in found if (q, metric) == (question, "accuracy")}
-        for question in ("premise", "base", "rl", "latents", "rivals", "words", "reasoning")
+        for question in ("premise", "base", "ours", "rl", "latents", "rivals", "words", "reasoning")
     }
     whole = {"direct-rl", "rl-lp", "litereason", "litereason-lp", "pause", "coconut"}
     assert families == {
         "premise": {("rl", "base")},
         "base": {(arm, "base") for arm in whole},
-        "rl": {(arm, "rl") for arm in whole},
+        "ours": {("litereason", "rl")},
+        "rl": {(arm, "rl") for arm in whole - {"litereason"}},
         "latents": {
             ("litereason", "pause"),
             ("litereason", "litereason-noise"),
-            ("litereason-lp", "pause"),
             ("litereason-lp", "litereason-lp-noise"),
         },
         "rivals": {("litereason", "coconut")},
@@ -531,10 +531,12 @@ def test_p_values_are_corrected_within_a_family(tmp_path):
         rights = "".join(str(int(chance.random() < skill)) for _ in range(50))
         judge(tmp_path, arm, answers(rights))
     found = compared(tmp_path)["pairs"]
-    for metric, other in itertools.product(("accuracy", "total_tokens"), ("base", "rl")):
+    others = {"direct", "sft"}
+    questions = [("base", {*others, "litereason"}), ("rl", others), ("rl", {"litereason"})]
+    for metric, (other, arms) in itertools.product(("accuracy", "total_tokens"), questions):
         family = [one for one in found if (one["metric"], one["b"]) == (metric, other)]
-        family = [one for one in family if one["a"] != "rl"]  # against base, a question of its own
-        assert len(family) == 3
+        family = [one for one in family if one["a"] in arms]
+        assert len(family) == len(arms)
         corrected = stats.holm([one["p"] for one in family])
         assert [one["p_corrected"] for one in family] == pytest.approx(list(corrected))
     assert any(one["p_corrected"] > one["p"] for one in found)

@@ -191,6 +191,8 @@ def test_weights_of_a_soft_step_by_hand(words):
         e = model.get_input_embeddings().weight
         three = SoftProjector(model, SoftThinking(k=3, min_p=0.0), 1.0)(state)
         two = SoftProjector(model, SoftThinking(k=3, min_p=0.5), 1.0)(state)
+        one = SoftProjector(model, SoftThinking(k=1), 1.0)(state)  # greedy decoding
+    torch.testing.assert_close(one[1], e[10])
     torch.testing.assert_close(three[1], (0.5 * e[10] + 0.3 * e[11] + 0.15 * e[12]) / 0.95)
     torch.testing.assert_close(two[0], (0.5 * e[10] + 0.3 * e[11]) / 0.8)
 

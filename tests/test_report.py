@@ -72,6 +72,17 @@ def test_savings_that_latent_steps_eat_up_are_partial(tmp_path):
     assert verdict == "Not tested" and "no paired comparison" in text
 
 
+def test_reasoning_that_became_longer_is_told(tmp_path):
+    run = make_run(tmp_path)
+    (run / "comparison.json").unlink()
+    claim = "LiteReason needs fewer tokens than RL without latent steps"
+    for discrete, verdict in ((30.0, "Partly"), (60.0, "Did not hold"), (80.0, "Did not hold")):
+        figures = {"total_tokens": around(80.5, 1.0), "discrete_tokens": around(discrete, 1.0)}
+        edit(run / "eval/litereason/summary.json", **figures)
+        found, text = told(run)[claim]
+        assert found == verdict and text.endswith("Latent steps counted, it is longer."), discrete
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [

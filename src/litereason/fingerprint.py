@@ -56,20 +56,21 @@ def _sample(values: Tensor, count: int) -> Tensor:
     return flat[:: max(1, len(flat) // count)][: count + 1]
 
 
-def of_files(model: str) -> str:
-    """Digest of a model's directory: every file's name and size, and parts of what is in it; no cards.
+def of_files(place: str | Path) -> str:
+    """Digest of a file or a model's directory: names, sizes and parts of what is in it; no cards.
 
     For a hub id, whose files are cached under their own digests, the id itself.
     """
-    if not Path(model).is_dir():
-        return model
+    if not Path(place).exists():
+        return str(place)
     digest = hashlib.blake2b(digest_size=16)
-    kept = [path for path in Path(model).iterdir() if path.is_file() and path.name[0] != "."]
+    inside = Path(place).iterdir() if Path(place).is_dir() else [Path(place)]
+    kept = [path for path in inside if path.is_file() and path.name[0] != "."]
     for path in sorted(path for path in kept if path.suffix != ".md"):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:
-            for place in range(0, size, max(PART, size // PARTS)):
-                file.seek(place)
+            for start in range(0, size, max(PART, size // PARTS)):
+                file.seek(start)
                 digest.update(file.read(PART))
     return digest.hexdigest()

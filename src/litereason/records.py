@@ -53,7 +53,7 @@ def item_means(records: Sequence[dict[str, Any]], metric: str) -> dict[str, floa
     `metric` is one of `VALUES`, or a metric of the task's own.
     """
     values: dict[str, list[float]] = defaultdict(list)
-    value_of = VALUES.get(metric, lambda record: record["metrics"].get(metric))
+    value_of = VALUES.get(metric, lambda record: (record.get("metrics") or {}).get(metric))
     for record in records:
         value = value_of(record)
         if value is not None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ from filelock import FileLock, Timeout
 
 from litereason import files
 from litereason.errors import ConfigError, DataError
+from litereason.fingerprint import of_files
 
 # Where we are (a run that was moved is the same run), and how a stage runs, not what comes out.
 NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
 # Of a comparison: more of them may follow; what an arm alone was told, its note keeps.
 NOT_COMPARED |= {"arms", "seeds", "list_arms", "changes", "variants"}
 FILES = "data, task or reward file"
+SOURCES = {
+    "model": "model directory",
+    "traces": "traces file",
+}  # settings that name what others made
 LOCK = ".lock"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
@@ -34,7 +39,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
         free: settings that may differ, beside `NOT_COMPARED`: they say how this stage runs.
 
     Raises:
-        ConfigError: it was begun with other settings; names them.
+        ConfigError: it was begun with other settings, or what they name is not what it was; says which.
     """
     wanted = plain(dataclasses.asdict(settings))
     path = directory / "config.yaml"
@@ -53,14 +58,22 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
                 "--name, or delete the directory"
             )
         if not differ:
+            same_inputs(directory, sources(wanted))
             return directory
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
-    files.write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    write_record(directory, record)
+    same_inputs(directory, sources(wanted))
     return directory
 
 
-def settings_in(path: Path) -> dict[str, Any]:
-    """The settings in a stage's `config.yaml`.
+def write_record(directory: Path, record: dict[str, Any]) -> None:
+    """Write a stage's `config.yaml`: `settings`, `commit` and `versions`."""
+    text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    files.write_text(directory / "config.yaml", text)
+
+
+def record_in(path: Path) -> dict[str, Any]:
+    """What a stage's `config.yaml` says.
 
     Raises:
         DataError: it is broken.
@@ -69,13 +82,17 @@ def settings_in(path: Path) -> dict[str, Any]:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         record = f"no YAML ({error})"
-    settings = record.get("settings") if isinstance(record, dict) else None
-    if not isinstance(settings, dict):
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
         raise DataError(
             f"{path} is broken: {record!r:.80}; expected `settings:` and what they are. Delete "
             f"{path.parent} and run the stage again"
         )
-    return settings
+    return record
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """The settings in a stage's `config.yaml`."""
+    return record_in(path)["settings"]
 
 
 def moved(begun: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -170,29 +187,40 @@ def versions() -> dict[str, str]:
     return found
 
 
-def same_inputs(
-    directory: Path, model: str | None, texts: Sequence[str], processes: int = 1
-) -> None:
+def sources(settings: Mapping[str, Any], digest: Callable[[str], str] = of_files) -> dict[str, str]:
+    """Digests of what other stages made and these settings name, where it is a path that is there."""
+    named = {what: settings.get(key) for key, what in SOURCES.items()}
+    paths = {what: Path(place).expanduser() for what, place in named.items() if place}
+    return {what: digest(str(path)) for what, path in paths.items() if path.exists()}
+
+
+def of_texts(texts: Sequence[str]) -> dict[str, str]:
+    """Digest of data as text, for `same_inputs`."""
+    return {FILES: hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()}
+
+
+def changed_inputs(directory: Path, found: Mapping[str, str]) -> list[str]:
+    """What is not as it was when a stage or a comparison was begun (see `same_inputs`)."""
+    path = directory / "inputs.json"
+    begun = files.read_json(path) if path.exists() else {}
+    return [what for what in found if begun.get(what, found[what]) != found[what]]
+
+
+def same_inputs(directory: Path, found: Mapping[str, str]) -> None:
     """Note what a stage or a comparison began with, or check that it is still the same.
 
     Args:
-        model: digest of the model's weights; None for a finished stage, which loads none: then only the
-            data are compared, and nothing is noted.
-        texts: the data, as text.
-        processes: how many share each step.
+        found: digests, by what they are of.
 
     Raises:
-        ConfigError: they are not.
+        ConfigError: it is not.
     """
-    found = {FILES: hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()}
-    if model is not None:
-        found = {"model": model, **found, "number of processes": str(processes)}
-    path = directory / "inputs.json"
-    begun = files.read_json(path) if path.exists() else None
-    if begun is None and model is not None:
-        files.write_json(path, found)
-    elif begun and (changed := [key for key in found if begun.get(key) != found[key]]):
+    if changed := changed_inputs(directory, found):
         raise ConfigError(
             f"{directory} was begun with another {' and '.join(changed)} under the same name. Take another "
             "--run_dir or --name, or delete the directory"
         )
+    path = directory / "inputs.json"
+    begun = files.read_json(path) if path.exists() else {}
+    if found.keys() - begun.keys():
+        files.write_json(path, {**begun, **found})

@@ -24,7 +24,7 @@ from litereason.fingerprint import fingerprint
 from litereason.generation import Completion
 from litereason.options import command, option
 from litereason.records import task_metric
-from litereason.run_dir import held_stage, same_inputs
+from litereason.run_dir import held_stage, of_texts, same_inputs
 from litereason.sampling import SamplingConfig, check_lengths, encode, prefix_ids, sample, tags_of
 from litereason.tasks import get_task
 from litereason.tasks.next_chapter import NextChapterTask, plan_of
@@ -145,7 +145,7 @@ def chapters_of(
     out = directory / "summary.json"
     if out.exists():
         asked = [prompt(task, draft, config.words) for draft in drafts]
-        same_inputs(directory, None, asked, 1)
+        same_inputs(directory, of_texts(asked))
         say(f"write: already complete, {out}")
         return out
     start = time.perf_counter()
@@ -189,7 +189,7 @@ def write_chapters(
     names = [draft.item for draft in drafts]
     start = prefix_ids(model, tokenizer, config.prefix)
     check_lengths(model, names, heads, len(start) + config.rounds * config.max_new_tokens)
-    same_inputs(directory, fingerprint(model)["digest"], asked, 1)
+    same_inputs(directory, {"model": fingerprint(model)["digest"], **of_texts(asked)})
 
     def record(_: list[int], completions: list[Completion]) -> list[dict[str, Any]]:
         return [{"text": done.text, "truncated": done.truncated} for done in completions]

@@ -28,7 +28,12 @@ from litereason.arms.distil import (
 )
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
-from litereason.arms.training_free import MixtureOfInputs, SoftThinking, SoftThinkingCold
+from litereason.arms.training_free import (
+    MixtureOfInputs,
+    SoftThinking,
+    SoftThinkingCold,
+    SoftThinkingOne,
+)
 from litereason.errors import ConfigError
 
 ARMS: dict[str, Arm] = {
@@ -40,7 +45,8 @@ ARMS: dict[str, Arm] = {
         *(DistilRl, DistilRlPause, DistilRlOtherRow),
         *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords),
         *(BriefWholePause, BriefPause, BriefOtherRow),
-        *(MixtureOfInputs, SoftThinking, SoftThinkingCold, Coconut, Colar, ColarTwo, ColarRl),
+        *(MixtureOfInputs, SoftThinking, SoftThinkingOne, SoftThinkingCold),
+        *(Coconut, Colar, ColarTwo, ColarRl),
     )
 }
 __all__ = ["ARMS", "Arm", "chosen", "variant"]

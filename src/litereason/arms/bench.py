@@ -53,6 +53,7 @@ class Bench:
     changes: dict[str, Section]
     dry: bool = False
     used: list[str] = dataclasses.field(default_factory=list)
+    own: set[str] = dataclasses.field(default_factory=set)  # kinds of stages that it runs itself
     judged: Any = None  # the settings of the evaluation
 
     def collect(self, model: str | Path | None = None, name: str = TRACES, **settings: Any) -> Path:
@@ -131,6 +132,7 @@ class Bench:
         if not self.dry:
             function(config)
         self._use(kind, name)
+        self.own.add(kind)
         return self.run / kind / name / RESULTS[kind]
 
     def _check(self, config: Any, trainer: type | None) -> None:

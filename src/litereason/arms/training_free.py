@@ -27,6 +27,16 @@ class SoftThinking(Arm):
         bench.evaluate(bench.model, self.title, **self.settings)
 
 
+class SoftThinkingOne(SoftThinking):
+    """The control of Soft Thinking: the mean of one embedding is that token, so this is greedy decoding."""
+
+    name, title = "soft-thinking-one", "Soft Thinking, one token a step (greedy)"
+    costs = "a latent step, which is its likeliest token, for each token that it would have written"
+    settings: ClassVar[dict[str, Any]] = {**SoftThinking.settings, "decoding_options": {"k": 1}}
+    needs = ("soft-thinking",)
+    variant_of = "soft-thinking"
+
+
 class SoftThinkingCold(SoftThinking):
     """With the authors' patience (256 steps) short completions never meet the cold stop.
 

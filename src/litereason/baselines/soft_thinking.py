@@ -46,7 +46,7 @@ class SoftThinking(Decoding):
     """
 
     k: int = 15
-    min_p: float = 0.05
+    min_p: float = 0.001
     ends: tuple[str, ...] = ("</think>", "\\boxed{")
     tau: float = 0.01
     patience: int = 256

@@ -13,10 +13,9 @@ from typing import Any
 
 from litereason import cost, files
 from litereason.arms import ARMS, Arm, chosen
-from litereason.arms.bench import RESULTS
 from litereason.audit.command import AuditConfig, audit
 from litereason.compare.config import CompareConfig
-from litereason.compare.note import note_path, read_note
+from litereason.compare.done import check_done, check_sources, is_done, note_of
 from litereason.compare.read import SAME, listed
 from litereason.compare.results import write_comparison
 from litereason.console import say
@@ -24,7 +23,14 @@ from litereason.errors import ConfigError, DataError
 from litereason.fingerprint import of_files
 from litereason.models import resolve
 from litereason.report import write_report
-from litereason.run_dir import open_stage, plain, same_inputs
+from litereason.run_dir import (
+    of_texts,
+    open_stage,
+    plain,
+    record_in,
+    same_inputs,
+    write_record,
+)
 from litereason.side_by_side import is_failure, side_by_side
 from litereason.stories.base_model import train_base
 from litereason.tasks import get_task
@@ -60,24 +66,56 @@ def compare(config: CompareConfig) -> Path | None:
             "another --run_dir"
         )
     open_stage(run, config)
+    remember(config, run)
     audit_data(config, run)
     if config.base is not None:
         train_base(run / "base", lessons, 0)
     check_inputs(config, run)
+    check_sources(config, arms)
     list_in(run / "arms.json", arms)
     run_all(config, arms)
+    before = seeds_of(run / "comparison.json")
     path = write_comparison(run, config.seeds, [arm.name for arm in arms])
+    if fewer := sorted(before - {*config.seeds}):
+        say(
+            f"comparison.json and report.html are of seeds {list(config.seeds)} now; before, also of "
+            f"{fewer}: `--seeds` with all of them makes those again"
+        )
     compared = files.read_json(path)["arms"]
     page = write_report(run)
     if later := [name for name in files.read_json(run / "arms.json") if name not in compared]:
         say(f"not run yet under all of these seeds, and left out: {', '.join(later)}")
     say(f"report: {page}")
-    if failed := [name for name, arm in compared.items() if arm["status"] != "done"]:
-        which = f"{len(failed)} of {len(compared)} arms failed under some seed: {', '.join(failed)}"
-        if all(arm["status"] == "failed" for arm in compared.values()):
+    asked = {name: compared[name] for name in compared if name in {arm.name for arm in arms}}
+    if failed := [name for name, arm in asked.items() if arm["status"] != "done"]:
+        which = f"{len(failed)} of {len(asked)} arms failed under some seed: {', '.join(failed)}"
+        if all(arm["status"] == "failed" for arm in asked.values()):
             which = "all arms failed"
         raise DataError(f"{which}. {page} says why; the same command tries them again")
     return page
+
+
+def seeds_of(path: Path) -> set[int]:
+    """The seeds that `comparison.json` is of; none where it is missing or broken."""
+    try:
+        return {*files.read_json(path)["seeds"]}
+    except (OSError, DataError, KeyError, TypeError):
+        return set()
+
+
+def remember(config: CompareConfig, run: Path) -> None:
+    """Have `config.yaml` say what all calls so far asked for, so that it repeats everything there."""
+    record = record_in(run / "config.yaml")
+    begun, now = record["settings"], plain(dataclasses.asdict(config))
+    merged: dict[str, Any] = {"seeds": sorted({*begun["seeds"], *now["seeds"]})}
+    names = list(dict.fromkeys([*begun["arms"], *now["arms"]]))
+    merged["arms"] = ["all"] if "all" in names else names
+    asked = {arm.name for arm in chosen(config.arms, config.known())}
+    for key in ("changes", "variants"):
+        earlier = {name: told for name, told in begun[key].items() if name not in asked}
+        merged[key] = earlier | now[key]
+    if any(begun[key] != value for key, value in merged.items()):
+        write_record(run, record | {"settings": begun | merged})
 
 
 def check_settings(config: CompareConfig, arms: Sequence[Arm]) -> None:
@@ -86,11 +124,10 @@ def check_settings(config: CompareConfig, arms: Sequence[Arm]) -> None:
     for arm in arms:
         bench = config.bench(arm.name, config.seeds[0], dry=True)
         arm.run(bench)
-        kinds = {place.split("/")[0] for place in bench.used}
-        if useless := sorted(config.changes_of(arm.name).keys() - kinds):
+        if useless := sorted(config.changes_of(arm.name).keys() - bench.own):
             raise ConfigError(
-                f"arm {arm.name!r} is told how to {useless[0]}, and has no such stage; it has "
-                f"{', '.join(sorted(kinds))}"
+                f"arm {arm.name!r} is told {useless[0]!r} options, and has no such stage of its own; it "
+                f"has {', '.join(sorted(bench.own))}"
             )
         judged[arm.name] = {key: getattr(bench.judged, key) for key in (*SAME, "samples")}
     first, *others = judged
@@ -112,7 +149,7 @@ def check_inputs(config: CompareConfig, run: Path) -> None:
         told = getattr(config, stage)
         for example in task.examples(told.get("split", split), told.get("limit")):
             texts += [task.prompt(example), example.as_text()]
-    same_inputs(run, of_files(resolve(config.base_model())), texts)
+    same_inputs(run, {"model": of_files(resolve(config.base_model())), **of_texts(texts)})
 
 
 def audit_data(config: CompareConfig, run: Path) -> None:
@@ -170,37 +207,6 @@ def run_all(config: CompareConfig, arms: Sequence[Arm]) -> None:
                 reason = f"{type(result).__name__}: {result}"
                 say(f"{arm.name}, seed {seed} failed: {reason}")
                 write_note(config, arm.name, seed, status="failed", reason=reason)
-
-
-def note_of(config: CompareConfig, arm: str, seed: int) -> Path:
-    """The file that says how an arm ended."""
-    return note_path(Path(config.run_dir) / f"seed-{seed}", arm)
-
-
-def is_done(config: CompareConfig, arm: str, seed: int) -> bool:
-    """Whether an arm ended well and everything that it used is still there."""
-    path = note_of(config, arm, seed)
-    if not path.exists():
-        return False
-    note = read_note(path)
-    places = [path.parents[1] / place for place in note["stages"]]
-    made = [place / RESULTS[place.parent.name] for place in places]
-    return note["status"] == "done" and all(file.exists() for file in made)
-
-
-def check_done(config: CompareConfig, arms: Sequence[Arm]) -> None:
-    """Raise `ConfigError` if an arm is done that was told otherwise by `changes` or `variants`."""
-    for seed in config.seeds:
-        for arm in arms:
-            path = note_of(config, arm.name, seed)
-            note = read_note(path) if path.exists() else {}
-            was, now = (note.get("told") or {}), plain(config.changes_of(arm.name))
-            if note.get("status") == "done" and was != now:
-                stages = ", ".join(place for place in note["stages"] if place.endswith(arm.name))
-                raise ConfigError(
-                    f"arm {arm.name!r} is done under seed {seed}, but was told {was} and now {now}. "
-                    f"Give it another name (`variants`), or delete {path} and, beside it, {stages}"
-                )
 
 
 def run_collect(config: CompareConfig, seed: int) -> None:

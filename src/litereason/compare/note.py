@@ -18,7 +18,10 @@ def read_note(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is broken.
     """
-    note = files.read_json(path)
+    try:
+        note = files.read_json(path)
+    except DataError as error:
+        raise _broken(path, "no JSON", str(error)) from error
     kinds = {"status": str, "stages": list, "cost": (dict, type(None))}
     for key, kind in kinds.items():
         if not isinstance(note, dict) or key not in note or not isinstance(note[key], kind):

@@ -3,10 +3,11 @@
 A family is one question about one metric; Holm's correction is over a family's pairs. The questions:
 
 - *premise*: did RL teach anything? RL against base, alone, however many other arms there are.
+- *ours*: does LiteReason (as published, distilled, distilled before RL, brief) keep what RL has, in fewer
+  tokens? The four against rl: the main question, so no control crowds it.
+- *rl*: what do the others cost against ordinary RL? Every other arm against rl.
 - *base*: does an arm change anything? Every other arm against base.
-- *rl*: what does it cost against ordinary RL? Every other arm against rl.
-- *latents*: do the latents do anything? LiteReason (as published, distilled, distilled before RL, brief)
-  against its ablations and its own trained pause.
+- *latents*: do the latents do anything? The four against their ablations and their own trained pauses.
 - *rivals*: is it ahead of the other latent methods? The four against each of them.
 - *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the brief
   one also against the steps of its own recipe that take no latents, and against as much plain RL.
@@ -22,16 +23,15 @@ METRICS = ("accuracy", "total_tokens", "discrete_tokens")
 # Our arms, and the trained pause that each is held against.
 PAUSE = {
     "litereason": "pause",
-    "litereason-lp": "pause",
     "distil": "distil-pause",
-    "distil-lp": "distil-pause",
     "distil-rl": "distil-rl-pause",
     "brief": "brief-pause",
 }
-MAIN = ("litereason", "distil", "distil-rl", "brief")
+MAIN = tuple(PAUSE)
+OURS = (*MAIN, "litereason-lp", "distil-lp")
 # Reasoning in words beside plain RL, and which of ours are held against it.
 WORDS = {
-    "rl-lp": tuple(PAUSE),
+    "rl-lp": OURS,
     "rl-longer": ("brief",),
     "brief-rl": ("brief",),
     "brief-words": ("brief",),
@@ -53,10 +53,12 @@ def pairs(
     whole = [a for a, ablation in ablations.items() if ablation is None and a not in variants]
     wanted: list[tuple[str, str, str, Sequence[str]]]
     wanted = [("premise", "rl", "base", METRICS)]
-    wanted += [("base", arm, "base", METRICS) for arm in whole if arm not in ("base", "rl")]
-    wanted += [("rl", arm, "rl", METRICS) for arm in whole if arm not in ("base", "rl")]
-    for arm, pause in PAUSE.items():
-        wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
+    others = [arm for arm in whole if arm not in ("base", "rl")]
+    wanted += [("base", arm, "base", METRICS) for arm in others]
+    wanted += [("ours" if arm in MAIN else "rl", arm, "rl", METRICS) for arm in others]
+    for arm in OURS:
+        if pause := PAUSE.get(arm):
+            wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
     wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
     wanted += [("words", arm, one, METRICS) for one, ours in WORDS.items() for arm in ours]
@@ -72,6 +74,6 @@ def ablations_of(arm: str, ablations: Mapping[str, str | None]) -> list[str]:
     """The ablated arms of `arm`, which are named after it (`litereason-noise`)."""
 
     def parent(name: str) -> str:
-        return max((one for one in PAUSE if name.startswith(f"{one}-")), key=len, default="")
+        return max((one for one in OURS if name.startswith(f"{one}-")), key=len, default="")
 
     return [name for name, ablation in ablations.items() if ablation and parent(name) == arm]

@@ -138,12 +138,16 @@ def listed(path: Path) -> dict[str, dict[str, str]]:
         known = files.read_json(path) if path.exists() else {}
     except DataError as error:
         known = str(error)
-    if not isinstance(known, dict) or not all(isinstance(one, dict) for one in known.values()):
+    if not isinstance(known, dict) or not all(_is_about(one) for one in known.values()):
         raise DataError(
-            f"{path} is broken: expected an object an arm. Delete it: the same `litereason compare` "
-            "command writes it again"
+            f"{path} is broken: expected an object of texts an arm. Delete it: the same `litereason "
+            "compare` command writes it again"
         )
     return known
+
+
+def _is_about(arm: Any) -> bool:
+    return isinstance(arm, dict) and all(isinstance(text, (str, NoneType)) for text in arm.values())
 
 
 def _seed_of(run: Path) -> int:

@@ -113,7 +113,7 @@ def _render(run: Run) -> str:
     # the records get what room the rest of the page leaves
     rest = page.render(values | {"records": ""})
     found = viewer.records(run, MOST_BYTES - len(rest.encode()))
-    return page.render(values | {"records": Markup(found)})
+    return page.render(values | {"records": found})
 
 
 def _tables(run: Run) -> dict[str, Any]:

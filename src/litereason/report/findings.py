@@ -158,14 +158,13 @@ def _accuracy_kept(run: Run, ours: Arm) -> list[Finding]:
     return [Finding(NOT_SHOWN, claim, f"{text} The interval leaves room for a loss of {loss}.")]
 
 
-def _is_fewer(run: Run, a: Arm, b: Arm, metric: str) -> tuple[bool, str]:
-    """Whether a's mean is shown to be below b's, and what shows it."""
-    paired = run.difference(a.name, b.name, metric)
-    if paired:
-        fewer = paired.shown and paired.difference < 0
-        return fewer, f"paired difference {numbers.difference(paired)}"
-    separate = getattr(a, metric).high < getattr(b, metric).low
-    return separate, f"the intervals {'do not overlap' if separate else 'overlap or are reversed'}"
+def _is_fewer(run: Run, a: Arm, b: Arm, metric: str) -> tuple[str, str]:
+    """The verdict on "a's mean is below b's", and what shows it."""
+    if paired := run.difference(a.name, b.name, metric):
+        return superiority(paired.flipped()), f"paired difference {numbers.difference(paired)}"
+    ours, other = getattr(a, metric), getattr(b, metric)
+    verdict = HELD if ours.high < other.low else FAILED if ours.low > other.high else NOT_SHOWN
+    return verdict, f"the intervals {'overlap' if verdict == NOT_SHOWN else 'do not overlap'}"
 
 
 def _fewer_tokens(run: Run, ours: Arm) -> list[Finding]:
@@ -187,7 +186,9 @@ def _fewer_tokens(run: Run, ours: Arm) -> list[Finding]:
             f" Against {base.title}'s {numbers.tokens(base.discrete_tokens)} discrete tokens it is "
             f"{_less(ours, base, 'discrete')}."
         )
-    verdict = HELD if discrete and total else PARTLY if discrete or total else NOT_SHOWN
+    verdict = discrete if discrete == total else PARTLY if HELD in (discrete, total) else total
+    if total == FAILED:
+        text += " Latent steps counted, it is longer."
     return [Finding(verdict, f"{ours.title} needs fewer tokens than RL without latent steps", text)]
 
 

@@ -4,7 +4,7 @@ Two controls can tell: an arm that was trained with a pause embedding in place o
 with the latents of another row. Latents that are destroyed only show that a policy misses its format.
 """
 
-from litereason.compare.pairs import PAUSE
+from litereason.compare.pairs import OURS, PAUSE
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -75,8 +75,8 @@ def controls(run: Run) -> list[Comparison]:
     found = []
     for one in run.comparisons:
         b = run.arm(one.b)
-        if b and one.metric == run.metric and one.a in PAUSE:
-            found += [one] if b.ablation or b.name == PAUSE[one.a] else []
+        if b and one.metric == run.metric and one.a in OURS:
+            found += [one] if b.ablation or b.name == PAUSE.get(one.a) else []
     return found
 
 

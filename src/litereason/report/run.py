@@ -51,6 +51,7 @@ ARM_ORDER = (
     "litereason-lp",
     "mixture-of-inputs",
     "soft-thinking",
+    "soft-thinking-one",
     "soft-thinking-cold",
     "coconut",
     "colar",

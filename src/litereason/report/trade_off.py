@@ -63,6 +63,7 @@ def plot(run: Run, narrow: bool = False) -> str:
             va="top",
             color=MUTED,
             fontsize=12,
+            parse_math=False,
         )
     axes.set_xlabel("Tokens a sample, latent steps counted", color=TEXT, fontsize=13, labelpad=8)
     unit = " (%)" if scale == 100 else ""
@@ -170,6 +171,7 @@ def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scal
             fontsize=13,
             fontweight="bold" if arm.name in MAIN else "normal",
             annotation_clip=False,
+            parse_math=False,
             arrowprops=_line(place, colour) if abs(place.y - name.y) > NEAR else None,
         )
 

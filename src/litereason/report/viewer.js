@@ -1,8 +1,11 @@
 // The trace viewer: any item of the page's records, arms side by side, latent steps as dots.
-// Without it the page shows three items by itself. It asks for nothing from outside.
+// Without it, and in browsers that cannot unpack, the page shows three items by itself. It asks for nothing from outside.
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("records").textContent);
+(async () => {
+  if (!window.DecompressionStream) return;
+  const packed = Uint8Array.from(atob(document.getElementById("records").textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const data = JSON.parse(await new Response(stream).text());
   const viewer = document.getElementById("viewer");
   if (!data.items.length) return;
 
@@ -251,6 +254,7 @@
     viewer.querySelector("#hint").textContent =
       "These records hold no latent lens; `litereason eval --lens 20` keeps it for 20 items.";
   }
+  viewer.querySelector("#arms").open = !phone.matches;
   document.getElementById("static-traces").remove();
   viewer.hidden = false;
   refill();

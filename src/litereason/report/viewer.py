@@ -1,4 +1,4 @@
-"""The records that the trace viewer (`viewer.js`) shows, as JSON that may stand in a script element.
+"""The records that the trace viewer (`viewer.js`) shows: JSON, gzip, base64.
 
     {"arms": [name], "seeds": [seed], "first": index of the item shown first, "total": items of the run,
      "items": [{"name", "label", "prompts": [text], "traces": [trace]}]}
@@ -6,12 +6,16 @@
              characters left out, [piece]]
     piece = text, or [tag, latent steps] or [tag, latent steps, lens]
 
-Only the first sample of an item is kept. When the items are too many for the page, half of the room goes to
-those on which arms differ most, and the rest to items drawn at random.
+Only the first sample of an item is kept. Where the items are too many for the page, or for a phone to hold,
+half of the room goes to those on which arms differ most, and the rest to items drawn at random.
 """
 
+import base64
+import functools
+import gzip
 import json
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from litereason.report.run import Record, Run
@@ -26,6 +30,7 @@ from litereason.report.traces import (
 )
 
 Samples = dict[tuple[str, int], Record]
+MOST_JSON = 2**25  # bytes that a phone unpacks without trouble
 
 
 def seeds(run: Run) -> list[int]:
@@ -34,8 +39,22 @@ def seeds(run: Run) -> list[int]:
 
 
 def records(run: Run, room: int) -> str:
-    """The JSON, of at most `room` bytes."""
+    """The JSON, packed to at most `room` characters."""
     samples = first_samples(run)
+    text_of = functools.cache(lambda item: _dump(_item(run, item, samples[item])))
+    most = MOST_JSON
+    while True:
+        text = _unpacked(run, samples, text_of, most).encode()
+        packed = base64.b64encode(gzip.compress(text, mtime=0)).decode()
+        if len(packed) <= room or not most:
+            return packed
+        most = int(0.9 * min(most, len(text)) * max(0, room) / len(packed))
+
+
+def _unpacked(
+    run: Run, samples: Mapping[str, Samples], text_of: Callable[[str], str], room: int
+) -> str:
+    """The JSON, of at most `room` bytes."""
     shell: dict[str, Any] = {"arms": [arm.name for arm in run.arms], "seeds": seeds(run)}
     shell |= {"total": len(samples), "first": 0}
     room -= len(_dump(shell)) + 40
@@ -49,7 +68,7 @@ def records(run: Run, room: int) -> str:
     for order, share in ((ranked, 0.5), (drawn, 1.0)):
         for item in order:
             if item not in kept:
-                text = _dump(_item(run, item, samples[item]))
+                text = text_of(item)
                 size = len(text.encode()) + 1
                 if used + size > share * room:
                     break
@@ -61,9 +80,7 @@ def records(run: Run, room: int) -> str:
 
 
 def _dump(value: Any) -> str:
-    """JSON without `<`, so that no text in it can end the script element or open a comment."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _rank(rows: Samples, main: set[str]) -> tuple[bool, float, bool]:

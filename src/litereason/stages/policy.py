@@ -13,7 +13,7 @@ from litereason.console import say
 from litereason.errors import ConfigError, LiteReasonError
 from litereason.fingerprint import fingerprint
 from litereason.options import choose, option
-from litereason.run_dir import only_run, open_stage, same_inputs
+from litereason.run_dir import of_texts, only_run, open_stage, same_inputs
 from litereason.stages.settings import StageConfig
 from litereason.stages.training import finish, master_weights, trainer_settings
 from litereason.tasks.base import Example, Task
@@ -75,9 +75,9 @@ def train_policy(
     from litereason.rl_config import LatentGRPOConfig
     from litereason.trainers import use_our_callbacks, whole_checkpoint
 
-    told = inputs_of(config, task, examples)
+    told = of_texts(inputs_of(config, task, examples))
     if (directory / "model").exists():
-        same_inputs(directory, None, told, processes.num_processes)
+        same_inputs(directory, told)
         say(f"rl: already complete, {directory / 'model'}")
         return directory / "model"
     if processes.is_main_process:
@@ -89,7 +89,8 @@ def train_policy(
     if config.mode != "latent":
         settings.max_thoughts = 0
     with processes.main_process_first():
-        same_inputs(directory, fingerprint(model)["digest"], told, processes.num_processes)
+        begun = {"model": fingerprint(model)["digest"], **told}
+        same_inputs(directory, begun | {"number of processes": str(processes.num_processes)})
         checkpoint = whole_checkpoint(directory / "checkpoints")
     adapter = {}
     try:

@@ -21,7 +21,7 @@ class SFTConfig(StageConfig):
     """Stage 2: train the projector on traces in which sentences became thoughts."""
 
     mode: str = option("latent", "prompt: latent (thoughts offered), plain or direct")
-    traces: str | None = option(None, "traces.jsonl; default: RUN_DIR/collect/NAME/traces.jsonl")
+    traces: str = option("", "traces.jsonl; default: RUN_DIR/collect/NAME/traces.jsonl")
     train: str = option("projector", "projector (base frozen), or all")
     shares: tuple[float, ...] = option((0.10, 0.25), "shares of sentences to replace (s_r)")
     copies: int = option(5, "rows per trace and share")
@@ -42,6 +42,8 @@ class SFTConfig(StageConfig):
         from litereason.sft_methods import METHODS
 
         super().__post_init__()
+        default = Path(self.run_dir) / "collect" / self.name / "traces.jsonl"
+        self.traces = self.traces or str(default)
         self.replacement = Replacement(self.shares, self.copies, self.ratio, self.loss_after)
         self.how = choose("method", METHODS, self.method, self.method_options)
         self.how.settle(self)
@@ -49,8 +51,7 @@ class SFTConfig(StageConfig):
 
 def sft(config: SFTConfig) -> Path:
     """Train the projector (or everything) on traces, as `config.method` says; write `model/`."""
-    default = Path(config.run_dir) / "collect" / config.name / "traces.jsonl"
-    pairs = read_traces(Path(config.traces or default), config)
+    pairs = read_traces(Path(config.traces), config)
     judged = read_traces(Path(config.eval_traces), config) if config.eval_traces else []
     with held_stage(config.home("sft"), config) as directory:
         return train_on(config, directory, pairs, judged)

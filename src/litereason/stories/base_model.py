@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
-from litereason.checkpoints import save
 from litereason.console import say
 from litereason.run_dir import open_stage
 from litereason.sft import ProjectorConfig, ProjectorTrainer
 from litereason.side_by_side import one_thread
-from litereason.stages.training import defaults
+from litereason.stages.training import defaults, finish
 from litereason.stories.pretrain import Lessons, MuonAdamW, lesson_rows
 from litereason.stories.tiny import SPECIAL, tiny_model, tiny_tokenizer
 from litereason.tasks.stories import StoriesTask
@@ -55,6 +54,4 @@ def train_base(directory: Path, lessons: Lessons, seed: int) -> Path:
     use_our_callbacks(trainer, "base", directory / "metrics.jsonl")
     with one_thread():
         trainer.train(resume_from_checkpoint=whole_checkpoint(directory / "checkpoints"))
-    save(model, out, tokenizer)
-    say(f"saved {out}")
-    return out
+    return finish(model, tokenizer, directory)
