@@ -87,10 +87,18 @@ def comparison(run: Path) -> str:
         )
     header = [*ARMS[:4], "characters", ARMS[4], "fewer positions than base / RL, %"]
     header += ["of RL's gain, %", "FLOPs of RL"]
-    found = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in findings(read_run(run)))
+    found = verdicts(read_run(run))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
     size += "; characters of all that is written, tags in full; FLOPs in all, evaluation included."
     return f"{table(header, rows)}\n{size}\n\n{found}\n"
+
+
+def verdicts(run: Any) -> str:
+    """What held, a line each; the sentences with their figures on request."""
+    found = findings(run)
+    lines = table(["verdict", "claim"], [[f"**{f.verdict}**", f.claim] for f in found])
+    told = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in found)
+    return f"{lines}\n<details><summary>With their figures</summary>\n\n{told}\n</details>\n"
 
 
 def hypotheses(run: Path) -> str:
@@ -222,7 +230,7 @@ def arms(run: Path) -> str:
     """Evaluated arms of a run with what held, and what RL did in each: steps, figures, wall time."""
     read = read_run(run)
     rows = [arm_row(read_json(run / "eval" / arm.name / "summary.json")) for arm in read.arms]
-    found = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in findings(read))
+    found = verdicts(read)
     trained = []
     for path in sorted((run / "rl").glob("*/metrics.jsonl")):
         steps = [row for row in read_jsonl(path) if "reward" in row]

@@ -39,13 +39,21 @@ def browser(tmp_path):
     driver.quit()
 
 
-def open_page(browser, page: Path, width: int = 1200, **features: str) -> None:
-    """Open the page in a window `width` wide; `features`: of CSS media, `_` for `-`."""
+def open_page(
+    browser, page: Path, width: int = 1200, scripts: bool = True, **features: str
+) -> None:
+    """Open the page in a window `width` wide; `features`: of CSS media, `_` for `-`.
+
+    Without `scripts` the driver cannot ask whether the page is complete: what it shows may come later.
+    """
     size = {"width": width, "height": 844, "deviceScaleFactor": 2, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     media = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     browser.get(page.as_uri())
+    support = pytest.importorskip("selenium.webdriver.support.ui")
+    seen = "#viewer" if scripts else "#static-traces .item"  # it takes a moment to unpack
+    support.WebDriverWait(browser, 30).until(lambda b: shown(b, seen))
 
 
 def check_quiet(browser, page: Path) -> None:
@@ -228,10 +236,7 @@ def test_the_viewer_by_keyboard(tmp_path, browser):
 def test_without_javascript_three_items_are_shown(tmp_path, browser):
     page = write_report(make_run(tmp_path / "run"))
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    open_page(browser, page, width=390)
-    # without scripts the driver cannot ask whether the page is complete, and may come back early
-    support = pytest.importorskip("selenium.webdriver.support.ui")
-    support.WebDriverWait(browser, 30).until(lambda b: shown(b, "#static-traces .item"))
+    open_page(browser, page, width=390, scripts=False)
     assert len(shown(browser, "#static-traces .item")) == 3 and shown(browser, "#viewer") == []
     text = shown(browser, "#static-traces .text")[0].text
     assert text.startswith("Ada has the lamp <b>now</b>.")
