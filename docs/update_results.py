@@ -1,10 +1,10 @@
-"""Rewrite the figures in docs/results.md and research.md from the files of runs; none is typed by hand.
+"""Rewrite the tables in README.md, docs/results.md and research.md from the files of runs, none by hand.
 
     python docs/update_results.py
 
 A block between `<!-- begin KIND PATH -->` and `<!-- end -->` is made anew if PATH is there, and left as
-it is if not. Kinds: comparison, picture, hypotheses and arms RUN_DIR, bench RESULTS.jsonl, controls and
-eval SUMMARY.json, plans EVAL_DIR.
+it is if not. Kinds: comparison, headline, picture, hypotheses and arms RUN_DIR, bench RESULTS.jsonl,
+controls and eval SUMMARY.json, plans EVAL_DIR.
 """
 
 import re
@@ -91,6 +91,30 @@ def comparison(run: Path) -> str:
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
     size += "; characters of all that is written, tags in full; FLOPs in all, evaluation included."
     return f"{table(header, rows)}\n{size}\n\n{found}\n"
+
+
+HEADLINE = ("base", "rl", "distil", "distil-pause", "brief", "brief-pause")
+
+
+def headline(run: Path) -> str:
+    """The few arms that say most, in a few words."""
+    told = read_json(run / "comparison.json")
+    rows = []
+    for name in HEADLINE:
+        if not (figures := (told["arms"].get(name) or {}).get("figures")):
+            continue
+        arm, saved = told["arms"][name], (told["arms"][name]["saved"] or {}).get("rl")
+        rows.append(
+            [
+                arm["title"],
+                interval(figures["accuracy"], 100),
+                f"{figures['discrete_tokens']['mean']:.1f}",
+                f"{figures['total_tokens']['mean']:.1f}",
+                "-" if name == "rl" else interval(saved and saved["total"], 100, 0),
+            ]
+        )
+    header = ["", "right, % [95 %]", "written tokens", "with latent steps", "fewer than RL, %"]
+    return f"{table(header, rows)}\n{told['items']} stories, seeds {told['seeds']}.\n"
 
 
 def verdicts(run: Any) -> str:
@@ -272,6 +296,7 @@ def picture(run: Path) -> str:
 KINDS: dict[str, Callable[[Path], str]] = {
     "arms": arms,
     "comparison": comparison,
+    "headline": headline,
     "hypotheses": hypotheses,
     "bench": bench,
     "controls": controls,
@@ -282,7 +307,9 @@ KINDS: dict[str, Callable[[Path], str]] = {
 
 
 # What a directory must hold for a block of its kind.
-READY = dict.fromkeys(("arms", "comparison", "hypotheses", "picture"), "comparison.json")
+READY = dict.fromkeys(
+    ("arms", "comparison", "headline", "hypotheses", "picture"), "comparison.json"
+)
 READY["plans"] = "summary.json"
 
 
@@ -295,8 +322,8 @@ def main() -> None:
             return match[0]
         return f"{begin}\n{KINDS[kind](ROOT / path)}\n{end}"
 
-    for name in ("results.md", "research.md"):
-        target = ROOT / "docs" / name
+    for name in ("README.md", "docs/results.md", "docs/research.md"):
+        target = ROOT / name
         write_text(target, BLOCK.sub(made, target.read_text(encoding="utf-8")))
 
 

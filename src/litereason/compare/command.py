@@ -112,9 +112,10 @@ def remember(config: CompareConfig, run: Path) -> None:
     merged["arms"] = ["all"] if "all" in names else names
     asked = {arm.name for arm in chosen(config.arms, config.known())}
     for key in ("changes", "variants"):
-        earlier = {name: told for name, told in begun[key].items() if name not in asked}
+        known = begun.get(key) or {}  # an option that came after the run was begun
+        earlier = {name: told for name, told in known.items() if name not in asked}
         merged[key] = earlier | now[key]
-    if any(begun[key] != value for key, value in merged.items()):
+    if any(begun.get(key) != value for key, value in merged.items()):
         write_record(run, record | {"settings": begun | merged})
 
 

@@ -79,14 +79,13 @@ def stale(stage: Path, digest: Callable[[str], str]) -> list[str]:
 def deletion(run: Path, places: Sequence[str]) -> str:
     """The command that deletes stages of a seed, all that came of them, and the notes of those arms."""
     gone, size = dict.fromkeys(places), -1
-    stem = operator.attrgetter("stem")
-    notes = {
-        path: read_note(path)["stages"] for path in sorted((run / "arms").glob("*.json"), key=stem)
-    }
+    paths = sorted((run / "arms").glob("*.json"), key=operator.attrgetter("stem"))
+    notes = {path: read_note(path)["stages"] for path in paths}
     while size != len(gone):  # a note names its stages in order, each after those that it needs
         size = len(gone)
         for stages in notes.values():
             first = next((i for i, place in enumerate(stages) if place in gone), len(stages))
             gone |= dict.fromkeys(stages[first:])
     told = [path for path, stages in notes.items() if gone.keys() & {*stages}]
-    return shlex.join(["rm", "-r", *(str(run / place) for place in gone), *map(str, told)])
+    there = [run / place for place in gone if (run / place).exists()]
+    return shlex.join(["rm", "-r", *map(str, [*there, *told])])
