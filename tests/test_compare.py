@@ -63,6 +63,7 @@ def test_every_arm_runs_under_every_seed(done):
         assert len(arm["figures"]["accuracy"]["by_seed"]) == 2
     assert {(p["a"], p["b"]) for p in found["pairs"]} >= {("litereason", "rl"), ("rl", "base")}
     assert (done / "report.html").stat().st_size > 50_000
+    assert not list(done.glob("**/checkpoints"))
 
 
 def test_an_arm_costs_what_its_stages_cost(done):

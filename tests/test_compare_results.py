@@ -265,6 +265,10 @@ def test_a_tasks_own_metric_has_the_items_that_it_applies_to(tmp_path):
     found = compared(tmp_path)["arms"]
     assert found["rl"]["figures"]["strict"]["mean"] == 0.5
     assert "strict" not in found["base"]["figures"]
+    for row in rows[2:]:
+        del row["metrics"]
+    judge(tmp_path, "rl", rows)
+    assert compared(tmp_path)["arms"]["rl"]["figures"]["strict"]["mean"] == 0.5
 
 
 DIFFERENT = {

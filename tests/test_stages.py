@@ -189,6 +189,40 @@ def test_an_option_that_came_later_counts_as_its_default(tmp_path):
         open_stage(tmp_path, new(3, True))
 
 
+@dataclasses.dataclass
+class Told:
+    model: str
+    traces: str = ""
+    steps: int = 1
+
+
+def test_what_others_made_must_be_what_a_stage_was_begun_with(tmp_path):
+    model, traces, home = tmp_path / "model", tmp_path / "traces.jsonl", tmp_path / "stage"
+    model.mkdir()
+    (model / "weights").write_bytes(b"1")
+    traces.write_text("{}\n")
+    told = Told(str(model), str(traces))
+    open_stage(home, told)
+    (home / "output").touch()
+    open_stage(home, told)
+    (model / "README.md").write_text("A card is no weights.")
+    open_stage(home, told)
+    (model / "weights").write_bytes(b"2")
+    with pytest.raises(ConfigError, match="begun with another model directory under"):
+        open_stage(home, told)
+    traces.write_text("{} \n")
+    with pytest.raises(ConfigError, match="another model directory and traces file under"):
+        open_stage(home, told)
+    (home / "output").unlink()  # with nothing made yet, it may begin anew
+    open_stage(home, dataclasses.replace(told, steps=2))
+    open_stage(home, dataclasses.replace(told, steps=2))
+    (home / "output").touch()
+    (model / "weights").unlink()
+    model.joinpath("README.md").unlink()
+    model.rmdir()  # a finished stage does not need it any more
+    open_stage(home, dataclasses.replace(told, steps=2))
+
+
 def test_full_disk_is_said_and_nothing_is_lost(tiny_base, tmp_path, monkeypatch, capsys):
     words = collect(tiny_base, tmp_path)
 

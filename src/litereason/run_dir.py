@@ -21,11 +21,9 @@ NOT_COMPARED = {"run_dir", "workers", "dry_run", "launch", "rollout_batch_size"}
 # Of a comparison: more of them may follow; what an arm alone was told, its note keeps.
 NOT_COMPARED |= {"arms", "seeds", "list_arms", "changes", "variants"}
 FILES = "data, task or reward file"
-SOURCES = {
-    "model": "model directory",
-    "traces": "traces file",
-}  # settings that name what others made
-LOCK = ".lock"
+# Settings that name what other stages made, and what that is.
+SOURCES = {"model": "model directory", "traces": "traces file"}
+LOCK, INPUTS = ".lock", "inputs.json"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
@@ -51,7 +49,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
             k for k in {*was, *now} if k not in left_out and k.split(".")[0] not in left_out
         ]
         differ = sorted(k for k in compared if was.get(k) != now.get(k))
-        if differ and {p.name for p in directory.iterdir()} - {LOCK} != {path.name}:
+        if differ and {p.name for p in directory.iterdir()} - {LOCK, INPUTS} != {path.name}:
             changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
             raise ConfigError(
                 f"{directory} was begun with other settings ({changes}). Take another --run_dir or "
@@ -60,6 +58,7 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
         if not differ:
             same_inputs(directory, sources(wanted))
             return directory
+        (directory / INPUTS).unlink(missing_ok=True)  # nothing was made of them
     record = {"settings": wanted, "commit": commit(), "versions": versions()}
     write_record(directory, record)
     same_inputs(directory, sources(wanted))
@@ -201,7 +200,7 @@ def of_texts(texts: Sequence[str]) -> dict[str, str]:
 
 def changed_inputs(directory: Path, found: Mapping[str, str]) -> list[str]:
     """What is not as it was when a stage or a comparison was begun (see `same_inputs`)."""
-    path = directory / "inputs.json"
+    path = directory / INPUTS
     begun = files.read_json(path) if path.exists() else {}
     return [what for what in found if begun.get(what, found[what]) != found[what]]
 
@@ -220,7 +219,7 @@ def same_inputs(directory: Path, found: Mapping[str, str]) -> None:
             f"{directory} was begun with another {' and '.join(changed)} under the same name. Take another "
             "--run_dir or --name, or delete the directory"
         )
-    path = directory / "inputs.json"
+    path = directory / INPUTS
     begun = files.read_json(path) if path.exists() else {}
     if found.keys() - begun.keys():
         files.write_json(path, {**begun, **found})
