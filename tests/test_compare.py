@@ -218,6 +218,7 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
     """Its controls train on the very traces that it collected, whatever it alone was told."""
     names = ("rl", "distil", "distil-lp", "distil-pause", "distil-other-row")
     names = (*names, "distil-rl", "distil-rl-pause", "distil-rl-other-row")
+    names = (*names, "distil-pause-told", "distil-words")
     told = {"distil": {"collect": {"samples": 3}}}
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,), changes=told)))
     run = tmp_path / "run" / "seed-0"
@@ -225,7 +226,15 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
     assert {name: note["status"] for name, note in notes.items()} == dict.fromkeys(names, "done")
     shared = ["rl/rl", "collect/distil"]
     assert notes["distil"]["stages"] == [*shared, "sft/distil", "eval/distil"]
-    assert notes["distil-pause"]["stages"] == [*shared, "sft/distil-pause", "eval/distil-pause"]
+    for name in ("distil-pause", "distil-pause-told", "distil-words"):
+        assert notes[name]["stages"] == [*shared, f"sft/{name}", f"eval/{name}"]
+    controls = {
+        name: yaml.safe_load((run / "sft" / name / "config.yaml").read_text())["settings"]
+        for name in ("distil-pause-told", "distil-words")
+    }
+    settled = {name: (one["method"], one["projector"], one["mode"]) for name, one in controls.items()}
+    assert settled["distil-pause-told"] == ("distil", "pause-told", "latent")
+    assert settled["distil-words"][2] == "plain"
     other = [*shared, "sft/distil", "eval/distil-other-row"]
     assert notes["distil-other-row"]["stages"] == other
     for name in ("distil-rl", "distil-rl-pause"):
@@ -244,6 +253,7 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     asked = {(p["a"], p["b"]) for p in pairs if p["metric"] == "accuracy"}
     assert {("distil", "distil-pause"), ("distil", "distil-other-row"), ("distil", "rl")} <= asked
+    assert {("distil", "distil-pause-told"), ("distil", "distil-words")} <= asked
     assert {("distil-rl", f"distil-rl-{control}") for control in ("pause", "other-row")} <= asked
     assert ("distil", "distil-rl-other-row") not in asked
 
@@ -252,6 +262,7 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     """RL, RL with the penalty from there, traces of that policy, pruned; the controls share them."""
     names = ("rl", "rl-longer", "brief-rl", "brief-whole", "brief", "brief-words", "brief-pause")
     names = (*names, "brief-whole-pause", "brief-other-row")
+    names = (*names, "brief-whole-pause-told", "brief-pause-told")
     compare(CompareConfig(**settings(tmp_path, arms=names, seeds=(0,))))
     run = tmp_path / "run" / "seed-0"
     notes = {name: files.read_json(run / "arms" / f"{name}.json") for name in names}
@@ -267,6 +278,8 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
     assert notes["brief-whole-pause"]["stages"] == [*pause, "eval/brief-whole-pause"]
     pause += ["collect/brief", "sft/brief-pause", "eval/brief-pause"]
     assert notes["brief-pause"]["stages"] == pause
+    pause = [*whole[:3], "sft/brief-whole-pause-told", "collect/brief", "sft/brief-pause-told"]
+    assert notes["brief-pause-told"]["stages"] == [*pause, "eval/brief-pause-told"]
     other = [*whole, "collect/brief", "sft/brief", "eval/brief-other-row"]
     assert notes["brief-other-row"]["stages"] == other
 
@@ -283,16 +296,19 @@ def test_brief_thoughts_come_from_short_reasoning_that_was_pruned(tmp_path):
         assert told(f"sft/{name}")["traces"] == str(whole_traces)
     for name in ("brief-whole-pause", "brief-pause"):
         assert told(f"sft/{name}")["projector"] == "pause"
+        one = told(f"sft/{name}-told")
+        assert (one["projector"], one["method"]) == ("pause-told", "distil")
     for name, start in (
         ("brief", "sft/brief-whole"),
         ("brief-words", "rl/brief-rl"),
         ("brief-pause", "sft/brief-whole-pause"),
+        ("brief-pause-told", "sft/brief-whole-pause-told"),
     ):
         assert told(f"sft/{name}")["model"] == str(run / start / "model")
         assert told(f"sft/{name}")["traces"] == str(run / "collect" / "brief" / "traces.jsonl")
     pairs = files.read_json(tmp_path / "run" / "comparison.json")["pairs"]
     asked = {p["b"] for p in pairs if p["a"] == "brief" and p["metric"] == "accuracy"}
-    assert asked == {*names} - {"brief", "brief-whole", "brief-whole-pause"}
+    assert asked == {*names} - {"brief", *(name for name in names if "whole" in name)}
 
 
 def test_a_variant_is_its_arm_under_other_settings(tmp_path):

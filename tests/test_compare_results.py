@@ -521,6 +521,8 @@ def test_pairs_and_their_families():
         ("latents", "brief", "brief-pause"),
         ("latents", "brief", "brief-other-row"),
         ("words", "distil", "rl-lp"),
+        ("words", "distil", "rl-longer"),
+        ("words", "distil", "brief-rl"),
         ("words", "brief", "rl-lp"),
         ("words", "brief", "rl-longer"),
         ("words", "brief", "brief-rl"),

@@ -102,7 +102,8 @@ def test_every_slot_of_a_training_row_stands_for_words(latent_llama, words, rati
 def by_eye(model, row, own=False):
     """(log-probs of the labels, squared errors of the latents), a position at a time.
 
-    With `own`, latents stand in the slots that follow from the positions before, in which targets stand.
+    With `own`, latents stand in the slots that follow from the positions before, in which targets stand;
+    of a pause that is told, its one embedding.
     """
     table = model.get_input_embeddings().weight
     told = list(zip(row["reasoning"], row["groups"], strict=True))
@@ -120,18 +121,29 @@ def by_eye(model, row, own=False):
         if own and token == LATENT:
             state = naive.hidden_of(model, torch.stack(targets[:k]))[-1]
             inputs[k] = model.latent_projector(state)
+    guess = model.latent_projector
+    if hasattr(guess, "embedding"):  # a pause: in all slots, and its head guesses
+        inputs = [
+            guess.embedding if i == LATENT else x
+            for i, x in zip(row["input_ids"], inputs, strict=True)
+        ]
+        guess = guess.head
     tokens, errors = [], []
     for k in range(1, len(inputs)):
         state = naive.hidden_of(model, torch.stack(inputs[:k]))[-1]
         if row["labels"][k] != -100:
             tokens.append(model.lm_head(state).log_softmax(-1)[row["labels"][k]])
         if row["input_ids"][k] == LATENT:
-            errors.append((model.latent_projector(state) - targets[k]).pow(2).mean())
+            errors.append((guess(state) - targets[k]).pow(2).mean())
     return tokens, errors
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words, own):
+@pytest.mark.parametrize(
+    ("projector", "own"), [("rms", False), ("rms", True), ("pause-told", False)]
+)
+def test_both_losses_and_their_gradients_equal_the_naive_loop(words, projector, own):
+    config = litereason.LatentConfig(projector=projector, depth=1)
+    model = litereason.attach(random_llama(words), words, config)
     found = distil_losses(model, **collate(ROWS, words.pad_token_id), own=own)
     (found[0] + 3 * found[1]).backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -148,7 +160,8 @@ def test_both_losses_and_their_gradients_equal_the_naive_loop(model, words, own)
     for name, wanted in trained.items():
         off = (gradients[name] - wanted).abs().max()
         assert off < 1e-5 * wanted.abs().max() + 1e-12, name
-    assert gradients["model.latent_projector.scale"].any()
+    heads = ["scale"] if projector == "rms" else ["head.scale", "embedding"]
+    assert all(gradients[f"model.latent_projector.{name}"].any() for name in heads)
 
 
 def test_rows_without_thoughts_have_no_latent_loss(model, words):
@@ -196,6 +209,25 @@ def test_the_models_own_latents_stand_in_the_slots_in_the_last_steps(model, tmp_
     trainer.train()
     assert [b - a for a, b in itertools.pairwise([0, *taken])] == [1, 1, 1, 2]
     assert trainer.passes == 1.25
+
+
+def test_a_pause_that_is_told_takes_one_pass_and_its_latents_say_nothing(words, tmp_path):
+    config = litereason.LatentConfig(projector="pause-told", depth=1)
+    model = litereason.attach(random_llama(words), words, config)
+    settings = ProjectorConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=3, gradient_accumulation_steps=1,
+        learning_rate=1e-2, warmup_steps=0, use_cpu=True, save_strategy="no", max_steps=150, train="all",
+    )  # fmt: skip
+    trainer = DistilTrainer(model, settings, ROWS, 0, weight=3.0, own=0.5)
+    calls = []
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    trainer.train()
+    assert len(calls) == 150 and trainer.passes == 1
+    slots = sum(row["input_ids"].count(LATENT) for row in ROWS)
+    assert distil_losses(model, **collate(ROWS, 0))[1].item() / slots < 0.05, "its head learns them"
+    states = torch.randn(2, 3, 32, generator=torch.manual_seed(0))
+    latents = model.model.latent_projector(states)
+    assert torch.equal(latents, latents[:1, :1].expand_as(latents))
 
 
 @pytest.mark.parametrize(("price", "groups"), [(0, 4), (10**6, 1)], ids=["row-by-row", "together"])

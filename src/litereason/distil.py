@@ -9,6 +9,9 @@ At inference the projector's own latents stand in the slots, which hit their tar
 learns to go on from those as well: in the last steps of training there is a second pass, with what the
 first one made of the targets before each slot in its place. That is scheduled sampling in parallel
 passes (arXiv 1906.04331), for embeddings, with gradients through both.
+
+The projector `pause-told` is the control: the same is asked of the same hidden states, and one trained
+embedding stands in all slots.
 """
 
 import dataclasses
@@ -51,23 +54,27 @@ def distil_losses(
     wide = next(projector.parameters()).dtype  # float32 beside a bfloat16 base
     with torch.no_grad():
         targets = compress(in_order(embed(spine, reasoning), groups), groups)
-    hidden, states = parallel_pass(model, input_ids, attention_mask, targets)
+    told = targets if projector.reads_hidden else projector(targets)  # a pause hands nothing on
+    hidden, states = parallel_pass(model, input_ids, attention_mask, told)
     if own and len(targets):
         latents = projector(states.to(wide)).to(targets.dtype)
         hidden, states = parallel_pass(model, input_ids, attention_mask, latents)
     tokens = label_loss(causal_lm(model), hidden, labels)
     if not len(targets):
         return tokens, tokens.new_zeros(())
-    error = (projector(states.to(wide)) - targets.to(wide)).pow(2).mean(-1).sum()
+    error = (projector.guess(states.to(wide)) - targets.to(wide)).pow(2).mean(-1).sum()
     return tokens, error / model.get_input_embeddings().weight.detach().to(wide).var()
 
 
 class DistilTrainer(CompressedTrainer):
-    """Told what stands in the slots; then, for a share `own` of the steps, the model's own latents do."""
+    """Targets stand in the slots; then, for a share `own` of the steps, the model's own latents do.
+
+    A pause is its own latent in all steps, in one pass.
+    """
 
     def __init__(self, *args: Any, own: float, **kwargs: Any) -> None:
         super().__init__(*args, losses=self._losses_now, **kwargs)
-        self.own = own
+        self.own = own if projector_of(self.model).reads_hidden else 0.0
 
     @property
     def told_steps(self) -> int:
@@ -112,7 +119,7 @@ class Distil(Thoughts):
         if config.projector in ("pause", "identity"):
             raise ConfigError(
                 f"--method distil trains the projector to hit a target, and {config.projector!r} cannot; "
-                "take another projector"
+                "take another projector; 'pause-told' is a pause with a head that can"
             )
         if config.ratio > 1:
             raise ConfigError(

@@ -40,6 +40,10 @@ class Projector(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, hidden: Tensor) -> Tensor: ...
 
+    def guess(self, hidden: Tensor) -> Tensor:
+        """What a step is taken to stand for, `(..., hidden_size)`: the latent itself (`distil.py`)."""
+        return self(hidden)
+
     @torch.no_grad()
     def start_from(self, model: Any) -> None:
         """Set the starting values from the model's own weights (called by `attach`, not by `load`)."""
@@ -134,6 +138,26 @@ class PauseProjector(Projector):
         self.embedding.copy_(embedding_sample(model).mean(0))
 
 
+class ToldPauseProjector(PauseProjector):
+    """Control for distilled thoughts: a pause whose steps are told their words as well (`distil.py`).
+
+    One trained embedding stands in every slot. A head, used in training alone, guesses each step's words
+    from the hidden state before it: the policy is taught the same, but no step hands its result on.
+    """
+
+    def __init__(self, model: Any, depth: int) -> None:
+        super().__init__(model, depth)
+        self.head = RMSProjector(model, depth)
+
+    def guess(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden)
+
+    @torch.no_grad()
+    def start_from(self, model: Any) -> None:
+        super().start_from(model)
+        self.head.start_from(model)
+
+
 class ColarProjector(Projector):
     """CoLaR's latent head: a Gaussian of the next compressed embedding (arXiv 2505.16552, 3.2).
 
@@ -198,6 +222,7 @@ PROJECTORS: dict[str, type[Projector]] = {
     "rms": RMSProjector,
     "identity": IdentityProjector,
     "pause": PauseProjector,
+    "pause-told": ToldPauseProjector,
     "colar": ColarProjector,
 }
 

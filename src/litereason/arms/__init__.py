@@ -9,9 +9,11 @@ from litereason.arms.brief import (
     Brief,
     BriefOtherRow,
     BriefPause,
+    BriefPauseTold,
     BriefRl,
     BriefWhole,
     BriefWholePause,
+    BriefWholePauseTold,
     BriefWords,
     RlLonger,
 )
@@ -21,10 +23,12 @@ from litereason.arms.distil import (
     Distil,
     DistilOtherRow,
     DistilPause,
+    DistilPauseTold,
     DistilRl,
     DistilRlOtherRow,
     DistilRlPause,
     DistilShort,
+    DistilWords,
 )
 from litereason.arms.litereason import LiteReason, LiteReasonShort, Pause
 from litereason.arms.rl import DirectRl, Rl, RlShort, Sft
@@ -41,10 +45,10 @@ ARMS: dict[str, Arm] = {
     for arm in (
         *(Base, BaseOffered, Direct, Sft, Rl, RlShort, DirectRl),
         *(LiteReason, LiteReasonShort, Pause, OtherRow, Zeros, Noise, Skip),
-        *(Distil, DistilShort, DistilPause, DistilOtherRow),
+        *(Distil, DistilShort, DistilPause, DistilPauseTold, DistilOtherRow, DistilWords),
         *(DistilRl, DistilRlPause, DistilRlOtherRow),
         *(RlLonger, BriefRl, BriefWhole, Brief, BriefWords),
-        *(BriefWholePause, BriefPause, BriefOtherRow),
+        *(BriefWholePause, BriefPause, BriefWholePauseTold, BriefPauseTold, BriefOtherRow),
         *(MixtureOfInputs, SoftThinking, SoftThinkingOne, SoftThinkingCold),
         *(Coconut, Colar, ColarTwo, ColarRl),
     )

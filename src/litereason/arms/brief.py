@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from litereason.arms.ablated import Ablated
 from litereason.arms.arm import Arm
 from litereason.arms.bench import Bench
-from litereason.arms.distil import THOUGHTS
+from litereason.arms.distil import PAUSE_TOLD, THOUGHTS
 from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY, PLAIN
 
@@ -90,10 +90,11 @@ class BriefWholePause(Arm):
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("brief-whole",)
+    pause: ClassVar[dict[str, Any]] = {"projector": "pause"}
 
     def run(self, bench: Bench) -> None:
         told = bench.reasoner_of(BriefWhole.name, BriefRl.name)
-        model = bench.sft(**told, **THOUGHTS, projector="pause")
+        model = bench.sft(**told, **THOUGHTS, **self.pause)
         bench.evaluate(model, self.title, mode="latent")
 
 
@@ -103,12 +104,32 @@ class BriefPause(Arm):
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("brief", "brief-whole-pause")
+    pause = BriefWholePause.pause
 
     def run(self, bench: Bench) -> None:
-        told = {"model": str(bench.trained("sft", BriefWholePause.name))}
+        told = {"model": str(bench.trained("sft", self.needs[-1]))}
         told = bench.reasoner_of("brief", BriefRl.name) | told
-        model = bench.sft(**told, **THOUGHTS, projector="pause")
+        model = bench.sft(**told, **THOUGHTS, **self.pause)
         bench.evaluate(model, self.title, mode="latent")
+
+
+class BriefWholePauseTold(BriefWholePause):
+    """As `distil-pause-told`."""
+
+    name = "brief-whole-pause-told"
+    title = "LiteReason, brief: nothing left out, pause told the same"
+    trains = (
+        "the policy of RL and a length penalty after it, and one embedding for all latent steps, on the "
+        "traces of `brief-whole`; the state before each step is taught the words of the step"
+    )
+    pause = PAUSE_TOLD
+
+
+class BriefPauseTold(BriefPause):
+    name, title = "brief-pause-told", "LiteReason, brief: pause told the same"
+    trains = f"{BriefWholePauseTold.trains}; then on those of `brief`"
+    needs = ("brief", "brief-whole-pause-told")
+    pause = PAUSE_TOLD
 
 
 class BriefOtherRow(Ablated):

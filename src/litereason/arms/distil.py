@@ -6,11 +6,12 @@ from litereason.arms.ablated import Ablated
 from litereason.arms.arm import Arm
 from litereason.arms.bench import Bench
 from litereason.arms.litereason import TAG, LiteReason
-from litereason.arms.rl import PENALTY
+from litereason.arms.rl import PENALTY, PLAIN
 
 # All sentences, or half of them; 0.6 latent steps a word (docs/research.md).
 THOUGHTS: dict[str, Any] = {"mode": "latent", "train": "all", "loss_after": "prompt"}
 THOUGHTS |= {"shares": [0.5, 1.0], "ratio": 0.6, "copies": 1}
+PAUSE_TOLD = {"projector": "pause-told", "method": "distil"}
 
 
 class Distil(Arm):
@@ -52,6 +53,34 @@ class DistilPause(Arm):
     def run(self, bench: Bench) -> None:
         model = bench.sft(**bench.reasoner_of("distil"), **THOUGHTS, projector="pause")
         bench.evaluate(model, self.title, mode="latent")
+
+
+class DistilPauseTold(Arm):
+    """Is it the latents, or what they are told? Here the same is told, and no latent is handed on."""
+
+    name, title = "distil-pause-told", "LiteReason, distilled: pause told the same"
+    trains = (
+        "the same on the same traces, with one embedding for all latent steps; the state before each "
+        "step is taught the words of the step"
+    )
+    goes_latent = TAG
+    costs = LiteReason.costs
+    needs = ("distil",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.sft(**bench.reasoner_of("distil"), **THOUGHTS, **PAUSE_TOLD)
+        bench.evaluate(model, self.title, mode="latent")
+
+
+class DistilWords(Arm):
+    name, title = "distil-words", "LiteReason, distilled: in words"
+    trains = "RL's policy, on the traces of `distil`, in words"
+    costs = "its reasoning in words"
+    needs = ("distil",)
+
+    def run(self, bench: Bench) -> None:
+        model = bench.sft(**bench.reasoner_of("distil"), **PLAIN)
+        bench.evaluate(model, self.title, mode="plain")
 
 
 class DistilOtherRow(Ablated):

@@ -7,10 +7,12 @@ A family is one question about one metric; Holm's correction is over a family's 
   tokens? The four against rl: the main question, so no control crowds it.
 - *rl*: what do the others cost against ordinary RL? Every other arm against rl.
 - *base*: does an arm change anything? Every other arm against base.
-- *latents*: do the latents do anything? The four against their ablations and their own trained pauses.
+- *latents*: do the latents do anything? The four against their ablations and their own trained pauses;
+  distilled ones also against a pause that was told the same.
 - *rivals*: is it ahead of the other latent methods? The four against each of them.
-- *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the brief
-  one also against the steps of its own recipe that take no latents, and against as much plain RL.
+- *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the
+  distilled and the brief one also against that penalty after RL, as much plain RL, and their own traces
+  learned in words.
 - *reasoning*: does the task need any? RL and the four against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
@@ -27,13 +29,16 @@ PAUSE = {
     "distil-rl": "distil-rl-pause",
     "brief": "brief-pause",
 }
+# The pause that was told what the latents were told (docs/research.md).
+TOLD = {"distil": "distil-pause-told", "brief": "brief-pause-told"}
 MAIN = tuple(PAUSE)
 OURS = (*MAIN, "litereason-lp", "distil-lp")
 # Reasoning in words beside plain RL, and which of ours are held against it.
 WORDS = {
     "rl-lp": OURS,
-    "rl-longer": ("brief",),
-    "brief-rl": ("brief",),
+    "rl-longer": ("distil", "brief"),
+    "brief-rl": ("distil", "brief"),
+    "distil-words": ("distil",),
     "brief-words": ("brief",),
 }
 # Without `soft-thinking-cold`: where no marker ends thinking, it reasons in words after some soft steps.
@@ -57,8 +62,9 @@ def pairs(
     wanted += [("base", arm, "base", METRICS) for arm in others]
     wanted += [("ours" if arm in MAIN else "rl", arm, "rl", METRICS) for arm in others]
     for arm in OURS:
-        if pause := PAUSE.get(arm):
-            wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
+        for pause in (PAUSE.get(arm), TOLD.get(arm)):
+            if pause:
+                wanted.append(("latents", arm, pause, ("accuracy", "discrete_tokens")))
         wanted += [("latents", arm, one, METRICS[:1]) for one in ablations_of(arm, ablations)]
     wanted += [("rivals", arm, rival, METRICS) for arm in MAIN for rival in RIVALS]
     wanted += [("words", arm, one, METRICS) for one, ours in WORDS.items() for arm in ours]

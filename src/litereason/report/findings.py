@@ -25,6 +25,7 @@ from litereason.report.claims import (
 from litereason.report.latents import (
     blunt_ablations,
     controls_of,
+    lacking,
     latents_matter,
     still_thinking,
 )
@@ -342,7 +343,7 @@ def _untested(run: Run) -> list[Finding]:
         "whether RL taught the task (arms rl, base)": not {"rl", "base"} <= names,
         "what latent steps cost or save (arms litereason, rl)": not ours or "rl" not in names,
         "whether latent steps do anything (arms litereason, pause, litereason-other-row)": (
-            not any(len(controls_of(run, arm)) == 2 for arm in ours)
+            all(lacking(arm, [one.name for one, _ in controls_of(run, arm)]) for arm in ours)
         ),
         "whether reasoning was needed (arm direct-rl)": not names & {"direct-rl", "direct"},
         "whether the policy kept its thoughts (rl/litereason/metrics.jsonl)": (

@@ -1,10 +1,13 @@
 """Do the latent steps do anything? Each of our arms beside its controls.
 
 Two controls can tell: an arm that was trained with a pause embedding in place of latents, and LiteReason
-with the latents of another row. Latents that are destroyed only show that a policy misses its format.
+with the latents of another row. Where latents were told what to stand for, a third is a pause that was
+told the same. Latents that are destroyed only show that a policy misses its format.
 """
 
-from litereason.compare.pairs import OURS, PAUSE
+from collections.abc import Iterable
+
+from litereason.compare.pairs import OURS, PAUSE, TOLD
 from litereason.report import numbers
 from litereason.report.claims import (
     FAILED,
@@ -26,17 +29,21 @@ QUESTION = "Do the latent steps do anything?"
 
 
 def controls_of(run: Run, ours: Arm) -> list[tuple[Arm, str]]:
-    """The two controls of an arm that have a result, each with the claim that it tests."""
+    """The controls of an arm that have a result, each with the claim that it tests."""
     kinds = {"distil": "distilled", "distil-rl": "distilled, then RL", "brief": "brief"}
     told = f" ({kinds[ours.name]})" if ours.name in kinds else ""
     pairs = (
-        (run.arm(PAUSE[ours.name]), f"The latent steps{told} do more than a trained pause"),
-        (
-            run.arm(f"{ours.name}-other-row"),
-            f"The latent steps{told} carry what belongs to their own story",
-        ),
+        (PAUSE[ours.name], "do more than a trained pause"),
+        (TOLD.get(ours.name, ""), "do more than a pause that was told the same"),
+        (f"{ours.name}-other-row", "carry what belongs to their own story"),
     )
-    return [(arm, claim) for arm, claim in pairs if arm]
+    found = [(run.arm(name), f"The latent steps{told} {claim}") for name, claim in pairs]
+    return [(arm, claim) for arm, claim in found if arm]
+
+
+def lacking(ours: Arm, names: Iterable[str]) -> bool:
+    """Whether one of the two controls that every arm has is not among `names`."""
+    return not {PAUSE[ours.name], f"{ours.name}-other-row"} <= set(names)
 
 
 def answers(run: Run) -> list[Finding]:
@@ -46,7 +53,7 @@ def answers(run: Run) -> list[Finding]:
 
 
 def _answer(run: Run, ours: Arm) -> Finding:
-    """One sentence, with the paired differences to both controls."""
+    """One sentence, with the paired differences to the controls."""
     controls = [arm for arm, _ in controls_of(run, ours)]
     paired = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in controls]
     known = [(arm, one) for arm, one in paired if one]
@@ -63,10 +70,11 @@ def _answer(run: Run, ours: Arm) -> Finding:
         text = f"Nothing can be said of them: only {rate} of {ours.title}'s samples hold a thought"
         return Finding(NOT_SHOWN, QUESTION, f"{text} ({ours.title} {told}).")
     verdict = together([superiority(one) for _, one in known])
-    if verdict == HELD and len(known) < 2:
+    half = lacking(ours, [arm.name for arm, _ in known])
+    if verdict == HELD and half:
         verdict = PARTLY
     word = {HELD: "Yes", PARTLY: "In part", NOT_SHOWN: "It was not shown", FAILED: "No"}[verdict]
-    more = "" if len(known) == 2 else "; the other control has no result"
+    more = "; the other control has no result" if half else ""
     return Finding(verdict, QUESTION, f"{word}: {ours.title} {told}{more}.")
 
 
@@ -76,12 +84,13 @@ def controls(run: Run) -> list[Comparison]:
     for one in run.comparisons:
         b = run.arm(one.b)
         if b and one.metric == run.metric and one.a in OURS:
-            found += [one] if b.ablation or b.name == PAUSE.get(one.a) else []
+            pauses = (PAUSE.get(one.a), TOLD.get(one.a))
+            found += [one] if b.ablation or b.name in pauses else []
     return found
 
 
 def latents_matter(run: Run, ours: Arm) -> list[Finding]:
-    """One finding for each of the two controls."""
+    """One finding for each control."""
     found = []
     gone = ours.trigger_rate.mean < GONE
     for control, claim in controls_of(run, ours):

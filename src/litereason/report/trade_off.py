@@ -6,7 +6,7 @@ which its arm is on the front.
 
 from typing import Any
 
-from litereason.compare.pairs import MAIN, PAUSE
+from litereason.compare.pairs import MAIN, PAUSE, TOLD
 from litereason.report import labels, numbers
 from litereason.report.figures import MUTED, PAGE, TEXT, marker, new_figure, svg
 from litereason.report.labels import Box, Name, Place
@@ -115,7 +115,7 @@ def labelled(run: Run) -> list[Arm]:
 
 def _quiet(run: Run, arm: Arm) -> bool:
     """Whether an arm stands back: a control among many arms."""
-    control = arm.ablation is not None or arm.name in PAUSE.values()
+    control = arm.ablation is not None or arm.name in (*PAUSE.values(), *TOLD.values())
     return control and len(run.arms) > MOST_NAMES
 
 
