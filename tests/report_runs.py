@@ -17,6 +17,7 @@ ABOUT: dict = {
     "recovered": None,
     "front": None,
     "cost": None,
+    "answer": None,
 }
 # name: (title, accuracy, discrete tokens, latent steps, trigger rate, ablation)
 ARMS = {
@@ -138,6 +139,8 @@ def make_comparison(run: Path, seeds: int = 3, items: int = 12) -> Path:
         arm["recovered"] = around(0.93, 0.05)
         arm["front"] = None if arm["ablation"] else 0.02 if name == "base" else 0.87
         arm |= {"trains": f"What {name} trains.", "goes_latent": "By tags.", "costs": "Two stages."}
+        if name == "rl":
+            arm["answer"] = {"forward_positions": 115.2, "flops": 104e6}
         arm["cost"] = {"flops": 3.2e12, "training_tokens": 1234567, "seconds": 75.0}
     failed = {"title": "CoLaR", "status": "failed", "reason": "DataError: <none> earned a reward"}
     data["arms"]["colar"] = ABOUT | failed | {"saved": None, "figures": None, "seeds": []}

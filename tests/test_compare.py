@@ -232,7 +232,9 @@ def test_distilled_thoughts_come_from_the_policy_that_rl_taught(tmp_path):
         name: yaml.safe_load((run / "sft" / name / "config.yaml").read_text())["settings"]
         for name in ("distil-pause-told", "distil-words")
     }
-    settled = {name: (one["method"], one["projector"], one["mode"]) for name, one in controls.items()}
+    settled = {
+        name: (one["method"], one["projector"], one["mode"]) for name, one in controls.items()
+    }
     assert settled["distil-pause-told"] == ("distil", "pause-told", "latent")
     assert settled["distil-words"][2] == "plain"
     other = [*shared, "sft/distil", "eval/distil-other-row"]

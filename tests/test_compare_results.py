@@ -142,6 +142,24 @@ def test_figures_by_hand(run):
     }
 
 
+def test_what_an_answer_takes_is_that_of_its_evaluation(run):
+    told = {"forward_positions": 800, "flops": 4e6}
+    for seed, factor in ((0, 1), (1, 3)):  # a cost in parts is their sum
+        parts = {part: {k: factor * v / 2 for k, v in told.items()} for part in ("a", "b")}
+        files.write_json(run / f"seed-{seed}/eval/rl/cost.json", parts)
+    arms = compared(run)["arms"]
+    assert arms["rl"]["answer"] == {
+        "forward_positions": 200,
+        "flops": 1e6,
+    }  # eight items, mean of seeds
+    assert arms["base"]["answer"] is None
+    files.write_json(run / "seed-0/eval/rl/cost.json", {"all": {"flops": 1}})
+    with pytest.raises(
+        DataError, match=r"cost\.json is broken \(KeyError\('forward_positions'\)\)"
+    ):
+        write_comparison(run)
+
+
 def test_intervals_end_where_a_mean_can_be(tmp_path):
     for seed, latents in enumerate((0, 4)):  # two seeds that disagree leave room beyond 0 and 1
         rows = [*answers("1110", 10, latents)[seed:], *answers("1110", 10, 4)[:seed]]
@@ -159,7 +177,7 @@ def test_every_arm_has_every_field(run):
     found = compared(run)
     assert list(found["arms"]) == ["rl", "base", "litereason"]  # as listed, then by name
     for arm in found["arms"].values():
-        assert list(arm) == [*ABOUT, "figures", "saved", "recovered", "front", "cost"]
+        assert list(arm) == [*ABOUT, "figures", "saved", "recovered", "front", "cost", "answer"]
     rl = found["arms"]["rl"]
     assert [rl[key] for key in ABOUT] == [
         "Ordinary RL", "all of it", None, None, None, "done", None, [0, 1],

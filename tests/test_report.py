@@ -7,7 +7,9 @@ import shutil
 import pytest
 
 from litereason.report import numbers
-from litereason.report.findings import findings, summary
+from litereason.report.findings import findings
+from litereason.report.glance import grid
+from litereason.report.glance import summary as sentences
 from litereason.report.latents import answers
 from litereason.report.read import read_run
 from report_runs import PAIRS, around, compare, edit, make_comparison, make_run
@@ -21,6 +23,11 @@ def plain(text: str) -> str:
 def told(run) -> dict[str, tuple[str, str]]:
     """claim -> (verdict, text)."""
     return {plain(one.claim): (one.verdict, plain(one.whole)) for one in findings(read_run(run))}
+
+
+def lead(run) -> str:
+    read = read_run(run)
+    return sentences(read, findings(read))
 
 
 def test_sentences_tell_the_figures(tmp_path):
@@ -184,7 +191,7 @@ def test_a_run_with_one_unknown_arm_and_only_a_reward(tmp_path):
     shutil.rmtree(run / "sft")
     for name in ("config.yaml", "comparison.json"):
         (run / name).unlink()
-    assert summary(read_run(run)).startswith(
+    assert lead(run).startswith(
         "On the test split of stories, one arm was evaluated; the best by mean: Mine reached a "
         "reward of 0.478 [0.400,\u00a00.550] with 60.0"
     )
@@ -206,6 +213,83 @@ def test_without_thoughts_no_difference_is_one_of_latent_steps(tmp_path):
     )
 
 
+def with_distil(run):
+    """The comparison with an arm more of ours, a copy of LiteReason with a pause that was told the same."""
+    for home in run.glob("seed-*"):
+        for name, like in (("distil", "litereason"), ("distil-pause-told", "pause")):
+            shutil.copytree(home / "eval" / like, home / "eval" / name)
+            edit(home / "eval" / name / "summary.json", arm=name, title=name.capitalize())
+    path = run / "comparison.json"
+    told = json.loads(path.read_text())
+    for name, like in (("distil", "litereason"), ("distil-pause-told", "pause")):
+        told["arms"][name] = told["arms"][like] | {"title": name.capitalize()}
+    told["arms"]["distil"]["saved"] = {
+        "base": None,
+        "rl": {"discrete": around(0.8, 0.02), "total": around(0.75, 0.02)},
+    }
+    rows = {(p["a"], p["b"], p["metric"]): p for p in told["pairs"]}
+    for (a, b, metric), new in (
+        (("litereason", "rl", "accuracy"), ("distil", "rl")),
+        (("litereason", "rl", "total_tokens"), ("distil", "rl")),
+        (("litereason", "litereason-other-row", "accuracy"), ("distil", "distil-pause-told")),
+    ):
+        told["pairs"].append(rows[a, b, metric] | dict(zip("ab", new, strict=True)))
+    path.write_text(json.dumps(told))
+    return read_run(run)
+
+
+def test_several_of_ours_are_told_together(tmp_path):
+    run = with_distil(make_comparison(tmp_path))
+    found = findings(run)
+    table = grid(run, found)
+    assert [arm.name for arm in table.arms] == ["distil", "litereason", "rl", "base"]
+    asked = {plain(claim) for claim in table.claims}
+    assert {
+        "within 5 points of RL",
+        "fewer tokens than RL",
+        "latents do more than a trained pause",
+    } <= asked
+    marks = {plain(claim): verdict for claim, verdict in table.verdicts["distil"].items()}
+    assert marks == {
+        "within 5 points of RL": "Held",
+        "fewer tokens than RL": "Held",
+        "90 % of RL's gain with 70 % fewer tokens": "Partly",
+        "latents do more than a pause that was told the same": "Held",
+    }
+    assert table.verdicts["litereason"]["latents do more than a trained pause"] == "Not shown"
+    said = plain(sentences(run, found))
+    assert said == (
+        "On the test split of stories, over 3 seeds, RL reached 96.0 % [93.0, 99.0] with 60.0 "
+        "[59.0, 61.0] discrete tokens a sample (n = 12 items × 3 seeds). Within 5 points of RL, with "
+        "fewer tokens, latent steps counted: Distil, 93.0 % [90.0, 96.0] with 75 % [73, 77] fewer "
+        "tokens; LiteReason, 93.0 % [90.0, 96.0] with 40 % [37, 43] fewer tokens. 90 % of RL's gain "
+        "with 70 % fewer tokens: none of ours (in part: Distil). The best of all arms by its mean: RL, "
+        "96.0 % [93.0, 99.0] with 60.0 [59.0, 61.0] tokens. Failed: CoLaR."
+    )
+    claims = told(tmp_path)
+    assert (
+        claims["The latent steps (distilled) do more than a pause that was told the same"][0]
+        == "Held"
+    )
+    answer = answers(run)[0]
+    assert answer.verdict == "Partly" and "the other control has no result" in answer.text
+
+
+def test_nothing_asked_of_ours_makes_no_table(tmp_path):
+    run = read_run(make_run(tmp_path, arms=("base", "rl")))
+    assert grid(run, findings(run)) is None
+
+
+def test_arms_that_hang_on_no_seed_are_named(tmp_path):
+    run = make_comparison(tmp_path)  # all its seeds have the same records
+    for path in run.glob("seed-1/eval/*/records.jsonl"):
+        if path.parent.name != "direct":
+            path.write_text(path.read_text().replace("boxed", "fbox", 1))
+    text = told(run)["Some arms wrote the same under every seed"][1]
+    assert text.startswith("Direct answer: nothing in them hangs on the seed")
+    assert "wrote the same" not in " ".join(told(run / "seed-0"))
+
+
 def test_a_corrected_p_of_a_twentieth_shows_no_difference(tmp_path):
     """Holm's correction may take back what the interval alone would show."""
     run = make_run(tmp_path)
@@ -216,7 +300,7 @@ def test_a_corrected_p_of_a_twentieth_shows_no_difference(tmp_path):
 
 def test_several_seeds_are_told(tmp_path):
     run = make_comparison(tmp_path)
-    assert plain(summary(read_run(run))) == (
+    assert plain(lead(run)) == (
         "On the test split of stories, over 3 seeds, LiteReason reached 93.0 % [90.0, 96.0] with 30.0 "
         "[29.0, 31.0] discrete tokens a sample (n = 12 items × 3 seeds); RL reached 96.0 % [93.0, 99.0] "
         "with 60.0 [59.0, 61.0] discrete tokens a sample (n = 12 items × 3 seeds). LiteReason recovers "

@@ -175,6 +175,38 @@ def test_the_viewer_by_mouse(tmp_path, browser):
     check_quiet(browser, page)
 
 
+def test_the_viewer_says_why_there_is_nothing_to_see(tmp_path, browser):
+    page = write_report(make_comparison(tmp_path / "run"))  # four items have a lens
+    open_page(browser, page, prefers_reduced_motion="reduce")
+    hint = browser.find_element("id", "hint")
+    assert hint.text.startswith("Point at a dot")
+    options = browser.find_elements("css selector", "#items option")
+    options[9].click()
+    assert hint.text.startswith("No lens was kept for what is shown here")
+    options[1].click()
+    assert hint.text.startswith("Point at a dot")
+    for box in browser.find_elements("css selector", "input[name=arm]:checked"):
+        box.click()
+    assert "No arm is chosen." in browser.find_element("id", "stage").text
+    check_quiet(browser, page)
+
+
+def test_a_claim_opens_by_mouse_and_keyboard(tmp_path, browser):
+    page = write_report(make_comparison(tmp_path / "run"))
+    open_page(browser, page, width=390, prefers_reduced_motion="reduce")
+    texts = browser.find_elements("css selector", ".findings details > p")
+    assert texts and not any(one.is_displayed() for one in texts)
+    first = browser.find_element("css selector", ".findings summary")
+    first.click()
+    assert texts[0].is_displayed()
+    browser.execute_script("arguments[0].focus()", first)
+    keys(browser, "\ue007")  # enter
+    assert not texts[0].is_displayed()
+    marks = browser.find_elements("css selector", ".grid .verdict")
+    assert marks and all(one.get_attribute("title") for one in marks)
+    check_quiet(browser, page)
+
+
 def test_on_a_phone_the_lens_leaves_the_words_around_a_dot_free(tmp_path, browser):
     page = write_report(make_comparison(tmp_path / "run"))
     open_page(browser, page, width=390)

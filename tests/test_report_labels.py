@@ -50,11 +50,13 @@ def test_crowded_names_hit_next_to_nothing():
 
 def test_controls_stand_back_where_arms_are_many(tmp_path, monkeypatch):
     run = read_run(make_run(tmp_path, items=3))
-    assert len(trade_off.labelled(run)) == 9
+    assert len(trade_off.labelled(run.arms)) == 9
     monkeypatch.setattr(trade_off, "MOST_NAMES", 8)
-    names = [arm.name for arm in trade_off.labelled(run)]
+    names = [arm.name for arm in trade_off.labelled(run.arms)]
     assert names == ["base", "direct", "direct-rl", "rl", "litereason", "pause"]
-    drawing = trade_off.plot(run)
+    assert [arm.name for arm in trade_off.key_arms(run)] == [n for n in names if n != "direct"]
+    assert ">LiteReason, " not in trade_off.plot(run)
+    drawing = trade_off.plot(run, whole=True)
     assert ">LiteReason<" in drawing and ">Zeroed latents<" not in drawing
     assert drawing.count("stroke-opacity: 0.25") == 8  # two lines of each of four controls
 

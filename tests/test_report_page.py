@@ -228,8 +228,9 @@ def test_a_comparison_of_several_seeds_shows_every_figure(tmp_path):
     told = ["-3.0 points [-4.5, -1.2]", "-3.0, -3.0, -3.0", "0.004", "0.008", "40 × 3", "yes"]
     assert row[2:] == told
     rows = {row[0]: row[1:] for row in table(page, "Cost of every arm")}
-    assert rows["Arm"] == ["FLOPs", "Training tokens", "Seconds"]
-    assert rows["RL"] == ["3.2 T", "1.23 M", "1 min 15 s"]
+    assert rows["Arm"][2:] == ["FLOPs", "Training tokens", "Seconds"]
+    assert rows["RL"] == ["115.2", "104 M", "3.2 T", "1.23 M", "1 min 15 s"]
+    assert rows["Base"][:2] == ["–", "–"]
     assert ["RL", "What rl trains.", "By tags.", "Two stages."] in table(page, "What every arm is")
     assert "CoLaR</strong> failed under every seed: DataError: &lt;none&gt; earned a reward" in page
     for place in ("seed-0/rl/litereason", "seed-2/eval/litereason"):
@@ -241,6 +242,29 @@ def test_a_comparison_of_several_seeds_shows_every_figure(tmp_path):
         drawing.count("stroke-opacity: 0.4") == 9
         and drawing.count("stroke-width: 1.8; stroke-linecap") >= 3
     )
+
+
+def test_what_is_asked_of_ours_stands_in_one_table(tmp_path):
+    page = write_report(make_comparison(tmp_path)).read_text().replace("\u00a0", " ")
+    rows = {row[0]: row[1:] for row in table(page, "What is asked of LiteReason's arms")}
+    assert rows[""] == ["LiteReason", "RL", "Base"]
+    assert rows["Fewer than RL"] == ["40 % [37, 43]", "–", "40 % [37, 43]"]
+    assert rows["Latents do more than a trained pause"] == ["○ Not shown", "", ""]
+    assert rows["Fewer tokens than RL"] == ["✓ Held", "", ""]
+    assert "<h1>Stories: 10 arms under 3 seeds</h1>" in page
+
+
+def test_many_arms_are_drawn_in_two_pictures(tmp_path, monkeypatch):
+    run = make_run(tmp_path, items=3)
+    assert "in one picture" not in write_report(run).read_text()
+    monkeypatch.setattr(trade_off, "MOST_NAMES", 8)
+    page = write_report(run).read_text()
+    assert "All 9 arms in one picture" in page and "5 of 9 arms." in page
+    key, whole = (
+        page.split(f'class="plot {n}"')[1].split("</svg>")[0]
+        for n in ("trade-off-wide", "trade-off-all-wide")
+    )
+    assert "zero" not in key.lower() and whole.count("<use") > key.count("<use")
 
 
 def test_an_arm_that_failed_under_some_seeds_shows_what_it_has(tmp_path):

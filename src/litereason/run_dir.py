@@ -51,9 +51,10 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
         differ = sorted(k for k in compared if was.get(k) != now.get(k))
         if differ and {p.name for p in directory.iterdir()} - {LOCK, INPUTS} != {path.name}:
             changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
+            other = "--run_dir or --name" if hasattr(settings, "name") else "--run_dir"
             raise ConfigError(
-                f"{directory} was begun with other settings ({changes}). Take another --run_dir or "
-                "--name, or delete the directory"
+                f"{directory} was begun with other settings ({changes}). Take another {other}, or delete "
+                "the directory"
             )
         if not differ:
             same_inputs(directory, sources(wanted))

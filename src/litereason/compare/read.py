@@ -54,12 +54,16 @@ class Evaluation:
 
 @dataclasses.dataclass
 class ArmResults:
-    """An arm: by seed its evaluations, why it failed, what it cost; `about` is its sentences."""
+    """An arm: by seed its evaluations, why it failed, what it cost; `about` is its sentences.
+
+    `answers` is what one answer takes once everything is trained, its prompt included.
+    """
 
     about: dict[str, str]
     evaluations: dict[int, Evaluation] = dataclasses.field(default_factory=dict)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
     costs: dict[int, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+    answers: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def missing(self, seeds: Iterable[int]) -> list[int]:
         """The seeds under which it has no result and is not marked as failed."""
@@ -169,6 +173,22 @@ def _read_seed(arms: dict[str, ArmResults], home: Path, seed: int) -> None:
         arm = arms.setdefault(path.parent.name, ArmResults({}))
         if seed not in arm.failures:
             arm.evaluations[seed] = _evaluation(path.parent, seed)
+            if (path.parent / "cost.json").exists():
+                arm.answers[seed] = _answer(
+                    path.parent, sum(arm.evaluations[seed].samples.values())
+                )
+
+
+def _answer(directory: Path, samples: int) -> dict[str, float]:
+    """Positions and FLOPs of one answer."""
+    parts = _object(directory / "cost.json").values()
+    try:
+        return {
+            key: sum(part[key] for part in parts) / max(1, samples)
+            for key in ("forward_positions", "flops")
+        }
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{directory / 'cost.json'} is broken ({error!r}). {REMEDY}") from error
 
 
 def _evaluation(directory: Path, seed: int) -> Evaluation:

@@ -81,7 +81,7 @@ def comparison(results: Results) -> dict[str, Any]:
             name: _about(name, arm, results.seeds)
             | {"figures": figures.get(name)}
             | ratios.get(name, {"saved": None, "recovered": None})
-            | {"front": front.get(name), "cost": _cost(arm)}
+            | {"front": front.get(name), "cost": _means(arm.costs), "answer": _means(arm.answers)}
             for name, arm in results.arms.items()
         },
         "pairs": _pairs(judged, table),
@@ -280,10 +280,10 @@ def _about(name: str, arm: ArmResults, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _cost(arm: ArmResults) -> dict[str, float | None] | None:
-    """Means over the seeds of what the arm cost, where it is known."""
+def _means(costs: Mapping[int, Mapping[str, float | None]]) -> dict[str, float | None] | None:
+    """Means over the seeds of what something cost, where it is known."""
     known: dict[str, list[float]] = defaultdict(list)
-    for cost in arm.costs.values():
+    for cost in costs.values():
         for name, value in cost.items():
             known[name] += [] if value is None else [value]
     means = {name: float(np.mean(values)) if values else None for name, values in known.items()}

@@ -6,7 +6,7 @@ torch nor transformers. jinja2 and matplotlib come with `pip install 'litereason
     run.py       what a run directory holds, as plain data
     fields.py, arms.py, read.py    its files -> run.py, every field checked
     numbers.py   how figures are written
-    claims.py, latents.py, findings.py    plain sentences on what held and what did not
+    claims.py, latents.py, findings.py, glance.py    plain sentences on what held and what did not
     style.py     an arm's colour and marker
     figures.py, trade_off.py, labels.py    matplotlib -> inline SVG
     traces.py    the items shown without JavaScript, and their thoughts
@@ -23,9 +23,9 @@ from typing import Any
 
 from litereason.compare.pairs import MAIN, PAUSE
 from litereason.errors import ConfigError
-from litereason.report import figures, latents, numbers, traces, trade_off, viewer
+from litereason.report import figures, glance, latents, numbers, traces, trade_off, viewer
 from litereason.report.claims import MARKS
-from litereason.report.findings import findings, summary
+from litereason.report.findings import findings
 from litereason.report.read import read_run
 from litereason.report.run import LENGTHS, Estimate, Run, again, parsed
 from litereason.report.style import COLOURS, styles
@@ -85,6 +85,8 @@ def _render(run: Run) -> str:
         stage: [Markup(one) for one in figures.curves(run, stage, panels)]
         for stage, panels in (("rl", figures.RL_PANELS), ("sft", figures.SFT_PANELS))
     }
+    found = findings(run)
+    many = len(trade_off.key_arms(run)) < len(run.arms)
     values: dict[str, Any] = {
         **_tables(run),
         "run": run,
@@ -95,10 +97,11 @@ def _render(run: Run) -> str:
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "colours": COLOURS,
         "marks": MARKS,
-        "summary": summary(run),
-        "findings": findings(run),
-        "trade_off": [Markup(trade_off.plot(run, narrow)) for narrow in (False, True) if run.arms],
-        "all_labelled": len(trade_off.labelled(run)) == len(run.arms),
+        "title": glance.title(run),
+        "summary": glance.summary(run, found),
+        "grid": glance.grid(run, found),
+        "findings": found,
+        "trade_off": [_trade_off(run, whole) for whole in ([False, True] if many else [True])],
         "majority": trade_off.majority_share(run),
         "swatches": {name: Markup(figures.swatch(one)) for name, one in styles(run).items()},
         "curves": curves,
@@ -112,8 +115,20 @@ def _render(run: Run) -> str:
     page = environment.get_template("page.html.j2")
     # the records get what room the rest of the page leaves
     rest = page.render(values | {"records": ""})
-    found = viewer.records(run, MOST_BYTES - len(rest.encode()))
-    return page.render(values | {"records": found})
+    records = viewer.records(run, MOST_BYTES - len(rest.encode()))
+    return page.render(values | {"records": records})
+
+
+def _trade_off(run: Run, whole: bool) -> dict[str, Any]:
+    """The plot of all arms, or of those that say most: wide, narrow, and what its legend names."""
+    from markupsafe import Markup
+
+    arms = run.arms if whole else trade_off.key_arms(run)
+    return {
+        "drawn": [Markup(trade_off.plot(run, narrow, whole)) for narrow in (False, True) if arms],
+        "arms": arms,
+        "all_named": len(trade_off.labelled(arms)) == len(arms),
+    }
 
 
 def _tables(run: Run) -> dict[str, Any]:
@@ -131,6 +146,7 @@ def _tables(run: Run) -> dict[str, Any]:
         "listed": listed,
         "about": [arm for arm in listed if arm.trains or arm.goes_latent or arm.costs],
         "costs": list(dict.fromkeys(costs)),
+        "answered": any(arm.answer for arm in listed),
         "answers": latents.answers(run),
         "controls": latents.controls(run),
     }

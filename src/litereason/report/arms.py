@@ -163,7 +163,8 @@ def _arm(row: Fields, name: str, homes: dict[int | None, Path]) -> Arm:
         saved=_saved(inner),
         recovered=inner.estimate("recovered", null=True),
         front=inner.get("front", *NUMBER, null=True),
-        cost=_cost(inner),
+        cost=_cost(inner, "cost"),
+        answer=_cost(inner, "answer"),
         configs=_configs(list(homes.values()), name),
     )
 
@@ -189,8 +190,10 @@ def _saved(row: Fields) -> dict[str, Saved | None]:
     return found
 
 
-def _cost(row: Fields) -> dict[str, float | None] | None:
-    inner = row.inner("cost", null=True)
+def _cost(row: Fields, key: str) -> dict[str, float | None] | None:
+    if key not in row.data:  # it was written before there was such a figure
+        return None
+    inner = row.inner(key, null=True)
     return inner and {name: inner.get(name, *NUMBER, null=True) for name in inner.data}
 
 

@@ -17,12 +17,17 @@ MARKS = {HELD: "✓ ", FAILED: "✗ ", PARTLY: "◐ ", NOT_SHOWN: "○ "}
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One claim, the verdict on it, and the sentences that give the figures: a text, and points."""
+    """One claim, the verdict on it, and the sentences that give the figures: a text, and points.
+
+    Of a claim on one of our arms `arm` is its name, and `short` the claim in a few words.
+    """
 
     verdict: str
     claim: str
     text: str
     points: tuple[str, ...] = ()
+    arm: str = ""
+    short: str = ""
 
     @property
     def whole(self) -> str:

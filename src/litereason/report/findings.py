@@ -3,6 +3,7 @@
 Every number in a sentence comes from the run. No statistics are computed here.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from litereason.compare.pairs import RIVALS, WORDS
@@ -18,7 +19,6 @@ from litereason.report.claims import (
     Finding,
     ahead,
     compare,
-    score,
     superiority,
     together,
 )
@@ -37,6 +37,9 @@ RL_GAIN = 0.20
 MARGIN = 0.05
 # The paper's claim at its best: so much of RL's gain, with so many fewer tokens than RL.
 GAIN_KEPT, TOKENS_SAVED = 0.90, 0.70
+# What is asked of each of our arms, in a word or two.
+FEWER = "fewer tokens than RL"
+GOAL = f"{numbers.percent(GAIN_KEPT, 0)} of RL's gain with {numbers.percent(TOKENS_SAVED, 0)} fewer tokens"
 # A larger share of samples cut at the token limit is worth a warning.
 TRUNCATED = 0.05
 
@@ -57,61 +60,14 @@ def findings(run: Run) -> list[Finding]:
 
 def _of_ours(run: Run, ours: Arm) -> list[Finding]:
     """What is asked of each of our arms."""
-    return [
+    found = [
         *_accuracy_kept(run, ours),
         *_fewer_tokens(run, ours),
         *_goal(run, ours),
         *_rivals(run, ours),
         *latents_matter(run, ours),
     ]
-
-
-def summary(run: Run) -> str:
-    """The page's first sentences."""
-    if not run.arms:
-        return "No arm has a result: all of them failed. The reasons are below."
-    told = "; ".join(_failure(arm) for arm in run.failed)
-    return f"{_result(run)} Failed: {told}." if told else _result(run)
-
-
-def _failure(arm: Arm) -> str:
-    some = f" (under some seeds; {len(arm.seeds)} have a result)" if arm.evaluations else ""
-    return f"{arm.title}{some}"
-
-
-def _result(run: Run) -> str:
-    """What the main arm reached, beside RL."""
-    over = f", over {len(run.seeds)} seeds" if len(run.seeds) > 1 else ""
-    lead = f"On the {run.split} split of {run.task}{over}"
-    main, rival = next(iter(run.ours()), None), run.arm("rl")
-    if main and rival:
-        told = f"{lead}, {_performance(run, main)}; {_performance(run, rival)}."
-        return f"{told} {_kept(run, main, rival)}".strip()
-    if main:
-        return f"{lead}, {_performance(run, main)}."
-    best = max(run.arms, key=lambda arm: run.score(arm).mean)
-    count = "one arm was" if len(run.arms) == 1 else f"{len(run.arms)} arms were"
-    return f"{lead}, {count} evaluated; the best by mean: {_performance(run, best)}."
-
-
-def _performance(run: Run, arm: Arm) -> str:
-    verb = "reached" if run.metric == "accuracy" else "reached a reward of"
-    return (
-        f"{arm.title} {verb} {score(run, arm)} with {numbers.tokens(arm.discrete_tokens)} "
-        f"discrete tokens a sample ({numbers.judged(arm)})"
-    )
-
-
-def _kept(run: Run, ours: Arm, rl: Arm) -> str:
-    """What is left of RL's gain, and what is saved; nothing where no interval is known."""
-    base, parts = run.arm("base"), []
-    if base and ours.recovered:
-        share = numbers.share(ours.recovered)
-        parts.append(f"recovers {share} of the gain of {rl.title} over {base.title}")
-    if saved := ours.saved.get("rl"):
-        less = numbers.fewer(saved.total)
-        parts.append(f"needs {less} tokens than {rl.title}, latent steps counted")
-    return f"{ours.title} {' and '.join(parts)}." if parts else ""
+    return [dataclasses.replace(one, arm=ours.name) for one in found]
 
 
 def _rl_learns(run: Run) -> list[Finding]:
@@ -150,13 +106,14 @@ def _accuracy_kept(run: Run, ours: Arm) -> list[Finding]:
         else f"{ours.title} has no lower reward than RL without latent steps"
     )
     if paired is None:
-        return [Finding(UNTESTED, claim, text)]
+        return [Finding(UNTESTED, claim, text, short=kept(run))]
     if paired.low >= -margin:
-        return [Finding(HELD, claim, text)]
+        return [Finding(HELD, claim, text, short=kept(run))]
     if paired.high < -margin:
-        return [Finding(FAILED, claim, text)]
+        return [Finding(FAILED, claim, text, short=kept(run))]
     loss = numbers.number(-100 * paired.low) + " points" if margin else f"{-paired.low:.3f}"
-    return [Finding(NOT_SHOWN, claim, f"{text} The interval leaves room for a loss of {loss}.")]
+    text += f" The interval leaves room for a loss of {loss}."
+    return [Finding(NOT_SHOWN, claim, text, short=kept(run))]
 
 
 def _is_fewer(run: Run, a: Arm, b: Arm, metric: str) -> tuple[str, str]:
@@ -190,7 +147,8 @@ def _fewer_tokens(run: Run, ours: Arm) -> list[Finding]:
     verdict = discrete if discrete == total else PARTLY if HELD in (discrete, total) else total
     if total == FAILED:
         text += " Latent steps counted, it is longer."
-    return [Finding(verdict, f"{ours.title} needs fewer tokens than RL without latent steps", text)]
+    claim = f"{ours.title} needs fewer tokens than RL without latent steps"
+    return [Finding(verdict, claim, text, short=FEWER)]
 
 
 def _less(ours: Arm, other: Arm, kind: str) -> str:
@@ -215,17 +173,24 @@ def _goal(run: Run, ours: Arm) -> list[Finding]:
         f"{numbers.fewer(saved.total)} tokens than {rl.title}, latent steps counted "
         f"({numbers.judged(ours, rl)}); {numbers.fewer(saved.discrete)} that are written."
     )
+    verdict, more = NOT_SHOWN, " The goals are not reached, but inside the intervals."
     if all(share.low >= goal for share, goal in goals):
-        return [Finding(HELD, claim, text)]
-    if ours.recovered.low >= GAIN_KEPT and saved.discrete.low >= TOKENS_SAVED:
-        return [Finding(PARTLY, claim, f"{text} It holds for what is written, not for all steps.")]
-    if all(share.mean >= goal for share, goal in goals):
-        return [Finding(PARTLY, claim, f"{text} An interval reaches below its goal.")]
-    if any(share.high < goal for share, goal in goals):
-        return [Finding(FAILED, claim, text)]
-    return [
-        Finding(NOT_SHOWN, claim, f"{text} The goals are not reached, but inside the intervals.")
-    ]
+        verdict, more = HELD, ""
+    elif ours.recovered.low >= GAIN_KEPT and saved.discrete.low >= TOKENS_SAVED:
+        verdict, more = PARTLY, " It holds for what is written, not for all steps."
+    elif all(share.mean >= goal for share, goal in goals):
+        verdict, more = PARTLY, " An interval reaches below its goal."
+    elif any(share.high < goal for share, goal in goals):
+        verdict, more = FAILED, ""
+    return [Finding(verdict, claim, text + more, short=GOAL)]
+
+
+def kept(run: Run) -> str:
+    """What `_accuracy_kept` asks, in a few words."""
+    margin = margin_of(run)
+    return (
+        f"within {numbers.number(100 * margin, 0)} points of RL" if margin else "no worse than RL"
+    )
 
 
 def margin_of(run: Run) -> float:
@@ -262,7 +227,8 @@ def _ahead_of(run: Run, ours: Arm, rivals: Sequence[str], called: str) -> list[F
     much = f" by more than {numbers.number(100 * MARGIN, 0)} points" if margin_of(run) else ""
     text = f"Ahead is an arm that scores higher{much}, or no lower{much} with fewer tokens"
     claim = f"{ours.title} is ahead of {called}"
-    return [Finding(together(verdicts), claim, f"{text}, latent steps counted.", tuple(told))]
+    text += ", latent steps counted."
+    return [Finding(together(verdicts), claim, text, tuple(told), short=f"ahead of {called}")]
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:
@@ -298,6 +264,11 @@ def _warnings(run: Run) -> list[Finding]:
         found.append(
             Finding(NOTE, "Some arms are right on one answer alone, whatever the item", text)
         )
+    if fixed := [arm.title for arm in run.arms if _seeds_are_one(arm)]:
+        text = (
+            f"{'; '.join(fixed)}: nothing in them hangs on the seed, so that their seeds are one."
+        )
+        found.append(Finding(NOTE, "Some arms wrote the same under every seed", text))
     for one in [one for arm in run.arms for one in arm.evaluations]:
         held = len({record.item for record in one.records})
         if held != one.items:
@@ -327,6 +298,15 @@ def _blind(arm: Arm) -> str:
     count = sum(answer is not None for answer in found)
     seeds = f" (under {count} of {len(found)} seeds)" if len(found) > 1 else ""
     return f"{arm.title}: {said}{seeds}"
+
+
+def _seeds_are_one(arm: Arm) -> bool:
+    """Whether an arm of several seeds wrote the same under all of them."""
+    wrote = [
+        {(r.item, r.sample): [span[:2] for span in r.spans] for r in one.records}
+        for one in arm.evaluations
+    ]
+    return len(wrote) > 1 and all(one == wrote[0] for one in wrote)
 
 
 def only_answer(records: Sequence[Record]) -> str | None:

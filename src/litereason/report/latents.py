@@ -29,16 +29,14 @@ QUESTION = "Do the latent steps do anything?"
 
 
 def controls_of(run: Run, ours: Arm) -> list[tuple[Arm, str]]:
-    """The controls of an arm that have a result, each with the claim that it tests."""
-    kinds = {"distil": "distilled", "distil-rl": "distilled, then RL", "brief": "brief"}
-    told = f" ({kinds[ours.name]})" if ours.name in kinds else ""
+    """The controls of an arm that have a result, each with what the latents would do more than it."""
     pairs = (
         (PAUSE[ours.name], "do more than a trained pause"),
         (TOLD.get(ours.name, ""), "do more than a pause that was told the same"),
         (f"{ours.name}-other-row", "carry what belongs to their own story"),
     )
-    found = [(run.arm(name), f"The latent steps{told} {claim}") for name, claim in pairs]
-    return [(arm, claim) for arm, claim in found if arm]
+    found = [(run.arm(name), more) for name, more in pairs]
+    return [(arm, more) for arm, more in found if arm]
 
 
 def lacking(ours: Arm, names: Iterable[str]) -> bool:
@@ -92,12 +90,15 @@ def controls(run: Run) -> list[Comparison]:
 def latents_matter(run: Run, ours: Arm) -> list[Finding]:
     """One finding for each control."""
     found = []
+    kinds = {"distil": "distilled", "distil-rl": "distilled, then RL", "brief": "brief"}
+    which = f" ({kinds[ours.name]})" if ours.name in kinds else ""
     gone = ours.trigger_rate.mean < GONE
-    for control, claim in controls_of(run, ours):
+    for control, more in controls_of(run, ours):
         paired, text = compare(run, ours, control)
         # where hardly a thought is left, a difference is one of training, not of latent steps
         verdict = NOT_SHOWN if gone and paired else superiority(paired)
-        found.append(Finding(verdict, claim, text))
+        claim = f"The latent steps{which} {more}"
+        found.append(Finding(verdict, claim, text, short=f"latents {more}"))
     if found and gone:
         text = (
             f"Only {numbers.rate(ours.trigger_rate)} of {ours.title}'s samples hold a thought "

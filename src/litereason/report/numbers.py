@@ -35,6 +35,11 @@ def score(estimate: Estimate, metric: str) -> str:
     return f"{number(estimate.mean, 3)} {interval(estimate, digits=3)}"
 
 
+def digits(value: float) -> int:
+    """Decimals of a figure whose unit is not known: three, of a large one one."""
+    return 1 if abs(value) >= 10 else 3
+
+
 def tokens(estimate: Estimate) -> str:
     """A mean number of tokens or latent steps with its interval."""
     return f"{number(estimate.mean)} {interval(estimate)}"
@@ -82,7 +87,8 @@ def size(one: Comparison, signed: bool = True) -> str:
     elif one.metric in LENGTHS:
         told = f"{number(one.difference)} {interval(one)}"
     else:
-        told = f"{number(one.difference, 3)} {interval(one, digits=3)}"
+        places = digits(max(abs(one.low), abs(one.high)))
+        told = f"{number(one.difference, places)} {interval(one, digits=places)}"
     return ("+" if signed and one.difference > 0 else "") + told
 
 

@@ -128,8 +128,9 @@ class Evaluation:
 class Arm:
     """One arm over all its seeds; `evaluations` is empty when it failed under every seed.
 
-    `trains`, `goes_latent` and `costs` are sentences, `cost` is figures, `saved` is by the arm it is saved
-    against, `configs` are the settings of its stages by file. What is not known is None.
+    `trains`, `goes_latent` and `costs` are sentences; `cost` is figures of all its stages, `answer` of one
+    answer; `saved` is by the arm it is saved against, `configs` are the settings of its stages by file.
+    What is not known is None.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Arm:
     recovered: Estimate | None = None
     front: float | None = None
     cost: dict[str, float | None] | None = None
+    answer: dict[str, float | None] | None = None
     configs: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property

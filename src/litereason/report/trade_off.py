@@ -4,18 +4,21 @@ How sure the front is stands in the markers: the fuller one is, the larger the s
 which its arm is on the front.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from litereason.compare.pairs import MAIN, PAUSE, TOLD
+from litereason.compare.pairs import MAIN, PAUSE, RIVALS, TOLD
 from litereason.report import labels, numbers
 from litereason.report.figures import MUTED, PAGE, TEXT, marker, new_figure, svg
 from litereason.report.labels import Box, Name, Place
 from litereason.report.run import Arm, Run
 from litereason.report.style import Style, styles
 
-# With more arms than this, controls (ablations, trained pauses) are drawn faintly, and ablations are named
-# in the legend only.
+# With more arms than this, those that say most have a plot of their own, and controls (ablations, trained
+# pauses) are drawn faintly, and ablations named in the legend only.
 MOST_NAMES = 10
+KEY = ("base", "rl", "direct-rl", *MAIN, *PAUSE.values(), *RIVALS)
 NEAR = 20  # a name that is further from its marker's height has a line to it
 
 
@@ -35,11 +38,25 @@ def majority_share(run: Run) -> tuple[str, float] | None:
     return label, share
 
 
-def plot(run: Run, narrow: bool = False) -> str:
-    """Score against tokens: the marker at the total, a thin line back to the discrete tokens."""
+def key_arms(run: Run) -> tuple[Arm, ...]:
+    """The arms that say most; all, where they are few. What is on the front is never left out."""
+    if len(run.arms) <= MOST_NAMES:
+        return run.arms
+    return tuple(arm for arm in run.arms if arm.name in KEY or arm in front(run))
+
+
+def plot(run: Run, narrow: bool = False, whole: bool = False) -> str:
+    """Score against tokens: the marker at the total, a dotted line back to the discrete tokens.
+
+    Args:
+        whole: draw all arms, however many, not those alone that say most.
+    """
+    name = ("trade-off-all" if whole else "trade-off") + ("-narrow" if narrow else "-wide")
+    chosen = styles(run)
+    if not whole:
+        run = dataclasses.replace(run, arms=key_arms(run))
     figure, axes = new_figure(*((350, 380) if narrow else (860, 500)))
     scale = 100 if run.metric == "accuracy" else 1
-    chosen = styles(run)
     spare = 1.06 if narrow else 1.12
     lengths = [arm.total_tokens for arm in run.arms]
     # one interval far beyond all means runs out of the plot
@@ -70,7 +87,6 @@ def plot(run: Run, narrow: bool = False) -> str:
     axes.set_title(f"{run.metric.capitalize()}{unit}", color=TEXT, fontsize=13, loc="left", pad=12)
     if not narrow:
         _label_arms(figure, axes, run, chosen, scale)
-    name = "trade-off-narrow" if narrow else "trade-off-wide"
     return svg(figure, name, _alternative(run))
 
 
@@ -107,10 +123,10 @@ def front(run: Run) -> list[Arm]:
     return found
 
 
-def labelled(run: Run) -> list[Arm]:
-    """The arms that are named in the plot: where they are many, ablations are not."""
-    many = len(run.arms) > MOST_NAMES
-    return [arm for arm in run.arms if not (many and arm.ablation)]
+def labelled(arms: Sequence[Arm]) -> list[Arm]:
+    """Those of a plot's arms that are named in it: where they are many, ablations are not."""
+    many = len(arms) > MOST_NAMES
+    return [arm for arm in arms if not (many and arm.ablation)]
 
 
 def _quiet(run: Run, arm: Arm) -> bool:
@@ -135,7 +151,8 @@ def _draw_arm(axes: Any, arm: Arm, run: Run, style: Style, scale: float) -> None
     axes.plot([x, x], [scale * score.low, scale * score.high], **line)
     axes.plot([tokens.low, tokens.high], [y, y], **line)
     if written < x and not quiet:
-        axes.plot([written, x], [y, y], color=style.colour, linewidth=1, alpha=0.8)
+        dotted = {"linestyle": (0, (1, 2)), "linewidth": 1.2, "alpha": 0.8}
+        axes.plot([written, x], [y, y], color=style.colour, **dotted)
         axes.plot([written], [y], marker="|", markersize=9, color=style.colour, linewidth=1)
     size = 7 if style.hollow or quiet else 12 if main else 10
     # the page shows through a half-filled marker, not the lines behind it
@@ -148,7 +165,7 @@ def _label_arms(figure: Any, axes: Any, run: Run, chosen: dict[str, Style], scal
     """Name the markers; a name that had to move away has a thin line to its own."""
     figure.canvas.draw()
     figure.set_layout_engine("none")  # the names must not move the axes they were placed on
-    arms, names = labelled(run), []
+    arms, names = labelled(run.arms), []
     for arm in arms:
         x, y = axes.transData.transform((arm.total_tokens.mean, scale * run.score(arm).mean))
         start = axes.transData.transform((arm.discrete_tokens.mean, 0))[0]

@@ -50,6 +50,13 @@
     lens: (traces) => traces.some(hasLens),
   };
 
+  // What is said of the lens: how to look, why it is not there.
+  const lenses = data.items.some((item) => item.traces.some(hasLens));
+  const hint = viewer.querySelector("#hint");
+  const HOW = hint.textContent;
+  const NOT_HERE = "No lens was kept for what is shown here; “Show items with a latent lens” lists those that have one.";
+  const NO_LENS = "These records hold no latent lens; `litereason eval --lens 20` keeps it for 20 items.";
+
   let shown = []; // indices of the items in the list
   let current = data.first;
 
@@ -90,12 +97,14 @@
     place.textContent = `Item ${at + 1} of ${shown.length}: ${item.name}`;
     const traces = tracesOf(item);
     const cards = traces.map((trace) => card(trace, item));
-    const absent = make("p", { class: "note" }, "The chosen arms have no answer to this item under this seed.");
+    const why = chosen().size ? "The chosen arms have no answer to this item under this seed." : "No arm is chosen.";
+    const absent = make("p", { class: "note" }, why);
     stage.replaceChildren(
       ...(item.label ? [make("p", {}, "Right answer: ", make("strong", {}, item.label))] : []),
       ...prompts(item, traces),
       traces.length ? make("div", { class: "traces" }, ...cards) : absent,
     );
+    hint.textContent = !lenses ? NO_LENS : traces.some(thinks) && !traces.some(hasLens) ? NOT_HERE : HOW;
   };
 
   const prompts = (item, traces) => {
@@ -245,15 +254,10 @@
   for (const box of [...arms, ...seeds]) box.addEventListener("change", refill);
 
   const [kept, total] = [data.items.length, data.total].map((count) => count.toLocaleString("en"));
-  const lenses = data.items.some((item) => item.traces.some(hasLens));
   viewer.querySelector("#kept").textContent = kept === total
     ? `All ${total} items are here.`
     : `${kept} of ${total} items are here: half of the room went to those on which arms differ most`
       + `${lenses ? " (before all others, those with a lens)" : ""}, the rest to items drawn at random.`;
-  if (!lenses) {
-    viewer.querySelector("#hint").textContent =
-      "These records hold no latent lens; `litereason eval --lens 20` keeps it for 20 items.";
-  }
   viewer.querySelector("#arms").open = !phone.matches;
   document.getElementById("static-traces").remove();
   viewer.hidden = false;
