@@ -16,7 +16,8 @@ import numpy as np
 
 from litereason import report, stats
 from litereason.files import read_json, read_jsonl, write_text
-from litereason.report import trade_off
+from litereason.report import glance, trade_off
+from litereason.report.claims import MARKS
 from litereason.report.findings import findings
 from litereason.report.read import read_run
 from litereason.report.style import COLOURS
@@ -65,13 +66,15 @@ def comparison(run: Path) -> str:
     """Arms over all seeds with what they save and cost, and what held."""
     told = read_json(run / "comparison.json")
     rows = []
-    unit = ((told["arms"].get("rl") or {}).get("cost") or {}).get("flops")
+    rl = told["arms"].get("rl") or {}
+    unit, answer = ((rl.get(kind) or {}).get("flops") for kind in ("cost", "answer"))
     for arm in told["arms"].values():
         if (figures := arm["figures"]) is None:
             rows.append([arm["title"], f"failed: {arm['reason']}", *[""] * 7])
             continue
         saved = [(arm["saved"] or {}).get(other) for other in ("base", "rl")]
         spent = arm["cost"]["flops"] / unit if arm["cost"] and unit else None
+        use = arm["answer"]["flops"] / answer if arm["answer"] and answer else None
         rows.append(
             [
                 arm["title"],
@@ -82,18 +85,22 @@ def comparison(run: Path) -> str:
                 f"{100 * figures['trigger_rate']['mean']:.0f} %",
                 " / ".join(interval(one and one["total"], 100, 0) for one in saved),
                 interval(arm["recovered"], 100, 0),
-                "-" if spent is None else f"{spent:.1f}",
+                " / ".join("-" if n is None else f"{n:.{d}f}" for n, d in ((spent, 1), (use, 2))),
             ]
         )
     header = [*ARMS[:4], "characters", ARMS[4], "fewer positions than base / RL, %"]
-    header += ["of RL's gain, %", "FLOPs of RL"]
+    header += ["of RL's gain, %", "FLOPs of RL: in all / an answer"]
     found = verdicts(read_run(run))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
-    size += "; characters of all that is written, tags in full; FLOPs in all, evaluation included."
+    size += (
+        "; all arms start from one base model. Characters of all that is written, tags in full. FLOPs: "
+        "training with evaluation, and of one answer with its prompt."
+    )
     return f"{table(header, rows)}\n{size}\n\n{found}\n"
 
 
-HEADLINE = ("base", "rl", "distil", "distil-pause", "brief", "brief-pause")
+HEADLINE = ("base", "rl", "rl-longer", "distil", "distil-pause", "brief", "brief-pause")
+HEADLINE += ("soft-thinking-one", "soft-thinking")
 
 
 def headline(run: Path) -> str:
@@ -114,13 +121,26 @@ def headline(run: Path) -> str:
             ]
         )
     header = ["", "right, % [95 %]", "written tokens", "with latent steps", "fewer than RL, %"]
-    return f"{table(header, rows)}\n{told['items']} stories, seeds {told['seeds']}.\n"
+    size = f"{told['items']} stories, seeds {told['seeds']}, one base model."
+    return f"{table(header, rows)}\n{size}\n"
 
 
 def verdicts(run: Any) -> str:
-    """What held, a line each; the sentences with their figures on request."""
+    """What held: of our arms in one table, then the rest; the sentences with their figures on request."""
     found = findings(run)
-    lines = table(["verdict", "claim"], [[f"**{f.verdict}**", f.claim] for f in found])
+    lines = ""
+    if asked := glance.grid(run, found):
+        ours = [arm for arm in asked.arms if arm.name in asked.verdicts]
+        marks = [
+            [asked.verdicts[arm.name].get(claim, "") for arm in ours] for claim in asked.claims
+        ]
+        rows = [
+            [claim, *(f"{MARKS.get(one, '')}{one}" for one in row)]
+            for claim, row in zip(asked.claims, marks, strict=True)
+        ]
+        lines = table(["", *(arm.title for arm in ours)], rows) + "\n"
+    others = [[f"**{f.verdict}**", f.claim] for f in found if not f.short]
+    lines += table(["", "of the whole"], others) if others else ""
     told = "".join(f"- **{f.verdict}** {f.claim}: {f.whole}\n" for f in found)
     return f"{lines}\n<details><summary>With their figures</summary>\n\n{told}\n</details>\n"
 

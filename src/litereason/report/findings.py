@@ -265,9 +265,7 @@ def _warnings(run: Run) -> list[Finding]:
             Finding(NOTE, "Some arms are right on one answer alone, whatever the item", text)
         )
     if fixed := [arm.title for arm in run.arms if _seeds_are_one(arm)]:
-        text = (
-            f"{'; '.join(fixed)}: nothing in them hangs on the seed, so that their seeds are one."
-        )
+        text = f"{'; '.join(fixed)}. Their seeds say no more than one would."
         found.append(Finding(NOTE, "Some arms wrote the same under every seed", text))
     for one in [one for arm in run.arms for one in arm.evaluations]:
         held = len({record.item for record in one.records})
