@@ -3,7 +3,7 @@
 A family is one question about one metric; Holm's correction is over a family's pairs. The questions:
 
 - *premise*: did RL teach anything? RL against base, alone, however many other arms there are.
-- *ours*: does LiteReason (as published, distilled, distilled before RL, brief) keep what RL has, in fewer
+- *ours*: does LiteReason (the paper's, distilled, distilled before RL, brief) keep what RL has, in fewer
   tokens? The four against rl: the main question, so no control crowds it.
 - *rl*: what do the others cost against ordinary RL? Every other arm against rl.
 - *base*: does an arm change anything? Every other arm against base.
