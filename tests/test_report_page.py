@@ -318,12 +318,13 @@ def test_a_comparison_lists_its_arms_in_its_own_order(tmp_path):
 def test_a_reward_only_and_metrics_of_the_tasks_own(tmp_path):
     run = make_run(tmp_path, items=4, arms=("rl",))
     (run / "comparison.json").unlink()
-    own = {"strict": around(0.25, 0.05), "absent": None}
+    own = {"strict": around(0.25, 0.05), "words": around(126.41, 4.2), "absent": None}
     edit(run / "eval/rl/summary.json", accuracy=None, reward=around(0.478, 0.05), metrics=own)
     page = write_report(run).read_text()
     assert "Reward against tokens" in page
     rows = table(page, "Figures of every arm")
-    assert rows[0][1:3] == ["Reward", "Strict"] and rows[1][2].startswith("0.250 [0.200")
+    assert rows[0][1:4] == ["Reward", "Strict", "Words"]
+    assert rows[1][2].startswith("0.250 [0.200") and rows[1][3].startswith("126.4 [122.2")
 
 
 def test_a_comparison_in_which_every_arm_failed_says_so(tmp_path):
