@@ -120,6 +120,9 @@ def test_words_become_options_and_the_names_between_keep_their_hyphens():
     found = read_arguments(words)
     told = {"changes": {"distil-pause": {"sft": {"max_steps": "9"}}}, "base": {"steps": "3"}}
     assert found == {"run_dir": "x"} | told
+    words = ["--variants.colar-slow", "{arm: colar}", "--variants.a-b.sft.max-steps", "3"]
+    told = {"colar-slow": "{arm: colar}", "a-b": {"sft": {"max_steps": "3"}}}
+    assert read_arguments(words) == {"variants": told}
     with pytest.raises(ConfigError, match="--base has a value already"):
         read_arguments(["--base", "true", "--base.steps", "3"])
     first = {"a": {"b": {"c": 1, "d": 2}, "e": 3}, "f": 4}

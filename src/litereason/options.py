@@ -23,6 +23,7 @@ STAGES = (
     *("collect", "sft", "rl", "eval", "write", "prefer", "report", "generate", "inspect", "audit"),
     *("books", "demo", "compare"),
 )
+NAMED = ("changes", "variants")  # sections of names
 COMPARED = ("collect", "sft", "rl", "eval")
 Choice = typing.TypeVar("Choice")
 
@@ -75,7 +76,8 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         parts = key.split(".")
         # what stands between an option and its section is a name, such as an arm's, hyphens and all
-        parts = [p if 0 < i < len(parts) - 1 else p.replace("-", "_") for i, p in enumerate(parts)]
+        ends = (0, len(parts) - 1) if parts[0] not in NAMED or len(parts) > 2 else (0,)
+        parts = [p.replace("-", "_") if i in ends else p for i, p in enumerate(parts)]
         place = found
         for number, part in enumerate(parts[:-1], 1):
             place = place.setdefault(part, {})
