@@ -125,18 +125,20 @@ def headline(run: Path) -> str:
     return f"{table(header, rows)}\n{size}\n"
 
 
+def marked(verdict: str) -> str:
+    """A verdict with its mark."""
+    return f"{MARKS.get(verdict, '')}{verdict}"
+
+
 def verdicts(run: Any) -> str:
     """What held: of our arms in one table, then the rest; the sentences with their figures on request."""
     found = findings(run)
     lines = ""
     if asked := glance.grid(run, found):
         ours = [arm for arm in asked.arms if arm.name in asked.verdicts]
-        marks = [
-            [asked.verdicts[arm.name].get(claim, "") for arm in ours] for claim in asked.claims
-        ]
         rows = [
-            [claim, *(f"{MARKS.get(one, '')}{one}" for one in row)]
-            for claim, row in zip(asked.claims, marks, strict=True)
+            [claim, *(marked(asked.verdicts[arm.name].get(claim, "")) for arm in ours)]
+            for claim in asked.claims
         ]
         lines = table(["", *(arm.title for arm in ours)], rows) + "\n"
     others = [[f"**{f.verdict}**", f.claim] for f in found if not f.short]

@@ -153,10 +153,8 @@ def test_what_an_answer_takes_is_that_of_its_evaluation(run):
         "flops": 1e6,
     }  # eight items, mean of seeds
     assert arms["base"]["answer"] is None
-    files.write_json(run / "seed-0/eval/rl/cost.json", {"all": {"flops": 1}})
-    with pytest.raises(
-        DataError, match=r"cost\.json is broken \(KeyError\('forward_positions'\)\)"
-    ):
+    files.write_json(run / "seed-0/eval/rl/cost.json", {"all": {"watts": 1}})
+    with pytest.raises(DataError, match=r"cost\.json is broken .*'watts'"):
         write_comparison(run)
 
 

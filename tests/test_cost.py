@@ -51,6 +51,8 @@ def test_the_projector_runs_at_latent_positions_alone(latent):
     rows = [{"discrete_tokens": 3, "latent_steps": 2}, {"discrete_tokens": 1, "latent_steps": 0}]
     found = cost.of_sampling(latent, [10, 20], rows, 1.5)
     assert found.flops == 2 * by_hand(latent) * 36 + 2 * own * 2
+    latent.latent_projector.reads_hidden = False  # a pause: the same in every step
+    assert cost.of_sampling(latent, [10, 20], rows, 1.5).flops == 2 * by_hand(latent) * 36
     rows = [row_of(10, 3), row_of(30)]
     assert cost.of_training(latent, rows, 2.0, 4.0).flops == 6 * by_hand(latent) * 80 + 6 * own * 6
     latent.requires_grad_(False)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from litereason import files
+from litereason.errors import DataError
+from litereason.latent_forward import reads_hidden
 from litereason.model import backbone, causal_lm, has_latents, projector_of
 
 Row = dict[str, list[int]]
@@ -86,7 +88,9 @@ def of_sampling(
     discrete = sum(row["discrete_tokens"] for row in rows)
     latent = sum(row["latent_steps"] for row in rows)
     positions = sum(prompts) + discrete + latent
-    flops = 2.0 * (weights(model) * positions + projector_weights(model) * latent)
+    # a pause is the same embedding in every step: nothing is computed for it
+    own = projector_weights(model) if reads_hidden(backbone(model)) else 0
+    flops = 2.0 * (weights(model) * positions + own * latent)
     return Cost(discrete, latent, positions, 0, flops, seconds)
 
 
@@ -155,7 +159,17 @@ def write(directory: Path, cost: Cost, part: str = "all") -> None:
 
 
 def read(directory: Path) -> Cost:
-    """The cost of a stage, all parts; nothing where none was written."""
+    """The cost of a stage, all parts; nothing where none was written.
+
+    Raises:
+        DataError: its file is broken.
+    """
     path = directory / "cost.json"
     parts = files.read_json(path) if path.exists() else {}
-    return sum((Cost(**told) for told in parts.values()), Cost())
+    try:
+        return sum((Cost(**told) for told in parts.values()), Cost())
+    except (AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} is broken ({error}); expected figures of a cost by part. Delete it: the stage then "
+            "counts as free"
+        ) from error

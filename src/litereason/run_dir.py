@@ -23,6 +23,7 @@ NOT_COMPARED |= {"arms", "seeds", "list_arms", "changes", "variants"}
 FILES = "data, task or reward file"
 # Settings that name what other stages made, and what that is.
 SOURCES = {"model": "model directory", "traces": "traces file"}
+ELSEWHERE = "Take another --run_dir, or for a stage another --name"
 LOCK, INPUTS = ".lock", "inputs.json"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
@@ -51,10 +52,9 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
         differ = sorted(k for k in compared if was.get(k) != now.get(k))
         if differ and {p.name for p in directory.iterdir()} - {LOCK, INPUTS} != {path.name}:
             changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
-            other = "--run_dir or --name" if hasattr(settings, "name") else "--run_dir"
             raise ConfigError(
-                f"{directory} was begun with other settings ({changes}). Take another {other}, or delete "
-                "the directory"
+                f"{directory} was begun with other settings ({changes}). {ELSEWHERE}, or delete the "
+                "directory"
             )
         if not differ:
             same_inputs(directory, sources(wanted))
@@ -126,7 +126,7 @@ def only_run(directory: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ConfigError(
-            f"another process writes to {directory}; wait for it, or take another --run_dir or --name"
+            f"another process writes to {directory}. {ELSEWHERE}, or wait for it"
         ) from error
     try:
         yield
@@ -217,8 +217,8 @@ def same_inputs(directory: Path, found: Mapping[str, str]) -> None:
     """
     if changed := changed_inputs(directory, found):
         raise ConfigError(
-            f"{directory} was begun with another {' and '.join(changed)} under the same name. Take another "
-            "--run_dir or --name, or delete the directory"
+            f"{directory} was begun with another {' and '.join(changed)} under the same name. {ELSEWHERE}, "
+            "or delete the directory"
         )
     path = directory / INPUTS
     begun = files.read_json(path) if path.exists() else {}

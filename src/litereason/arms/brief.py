@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from litereason.arms.ablated import Ablated
 from litereason.arms.arm import Arm
 from litereason.arms.bench import Bench
-from litereason.arms.distil import PAUSE_TOLD, THOUGHTS
+from litereason.arms.distil import PAUSE, PAUSE_TOLD, THOUGHTS
 from litereason.arms.litereason import TAG, LiteReason
 from litereason.arms.rl import PENALTY, PLAIN
 
@@ -90,7 +90,7 @@ class BriefWholePause(Arm):
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("brief-whole",)
-    pause: ClassVar[dict[str, Any]] = {"projector": "pause"}
+    pause = PAUSE
 
     def run(self, bench: Bench) -> None:
         told = bench.reasoner_of(BriefWhole.name, BriefRl.name)
@@ -104,10 +104,11 @@ class BriefPause(Arm):
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("brief", "brief-whole-pause")
-    pause = BriefWholePause.pause
+    pause = PAUSE
 
     def run(self, bench: Bench) -> None:
-        told = {"model": str(bench.trained("sft", self.needs[-1]))}
+        _, first = self.needs  # the half of its training that it goes on from
+        told = {"model": str(bench.trained("sft", first))}
         told = bench.reasoner_of("brief", BriefRl.name) | told
         model = bench.sft(**told, **THOUGHTS, **self.pause)
         bench.evaluate(model, self.title, mode="latent")

@@ -11,7 +11,8 @@ from litereason.arms.rl import PENALTY, PLAIN
 # All sentences, or half of them; 0.6 latent steps a word (docs/research.md).
 THOUGHTS: dict[str, Any] = {"mode": "latent", "train": "all", "loss_after": "prompt"}
 THOUGHTS |= {"shares": [0.5, 1.0], "ratio": 0.6, "copies": 1}
-PAUSE_TOLD = {"projector": "pause-told", "method": "distil"}
+PAUSE: dict[str, Any] = {"projector": "pause"}
+PAUSE_TOLD: dict[str, Any] = {"projector": "pause-told", "method": "distil"}
 
 
 class Distil(Arm):
@@ -49,13 +50,14 @@ class DistilPause(Arm):
     goes_latent = TAG
     costs = LiteReason.costs
     needs = ("distil",)
+    pause = PAUSE
 
     def run(self, bench: Bench) -> None:
-        model = bench.sft(**bench.reasoner_of("distil"), **THOUGHTS, projector="pause")
+        model = bench.sft(**bench.reasoner_of("distil"), **THOUGHTS, **self.pause)
         bench.evaluate(model, self.title, mode="latent")
 
 
-class DistilPauseTold(Arm):
+class DistilPauseTold(DistilPause):
     """Is it the latents, or what they are told? Here the same is told, and no latent is handed on."""
 
     name, title = "distil-pause-told", "LiteReason, distilled: pause told the same"
@@ -63,13 +65,7 @@ class DistilPauseTold(Arm):
         "the same on the same traces, with one embedding for all latent steps; the state before each "
         "step is taught the words of the step"
     )
-    goes_latent = TAG
-    costs = LiteReason.costs
-    needs = ("distil",)
-
-    def run(self, bench: Bench) -> None:
-        model = bench.sft(**bench.reasoner_of("distil"), **THOUGHTS, **PAUSE_TOLD)
-        bench.evaluate(model, self.title, mode="latent")
+    pause = PAUSE_TOLD
 
 
 class DistilWords(Arm):
@@ -115,7 +111,7 @@ class DistilRlPause(Arm):
     needs = ("collect",)
 
     def run(self, bench: Bench) -> None:
-        model = bench.rl(bench.sft(**THOUGHTS, projector="pause"), mode="latent")
+        model = bench.rl(bench.sft(**THOUGHTS, **PAUSE), mode="latent")
         bench.evaluate(model, self.title, mode="latent")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from litereason import files
+from litereason import cost, files
 from litereason.compare.note import read_note
 from litereason.errors import DataError
 from litereason.records import VALUES, item_means
@@ -173,22 +173,12 @@ def _read_seed(arms: dict[str, ArmResults], home: Path, seed: int) -> None:
         arm = arms.setdefault(path.parent.name, ArmResults({}))
         if seed not in arm.failures:
             arm.evaluations[seed] = _evaluation(path.parent, seed)
-            if (path.parent / "cost.json").exists():
-                arm.answers[seed] = _answer(
-                    path.parent, sum(arm.evaluations[seed].samples.values())
-                )
-
-
-def _answer(directory: Path, samples: int) -> dict[str, float]:
-    """Positions and FLOPs of one answer."""
-    parts = _object(directory / "cost.json").values()
-    try:
-        return {
-            key: sum(part[key] for part in parts) / max(1, samples)
-            for key in ("forward_positions", "flops")
-        }
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{directory / 'cost.json'} is broken ({error!r}). {REMEDY}") from error
+            samples, spent = sum(arm.evaluations[seed].samples.values()), cost.read(path.parent)
+            if samples and spent.forward_positions:
+                arm.answers[seed] = {
+                    "forward_positions": spent.forward_positions / samples,
+                    "flops": spent.flops / samples,
+                }
 
 
 def _evaluation(directory: Path, seed: int) -> Evaluation:

@@ -191,8 +191,6 @@ def _saved(row: Fields) -> dict[str, Saved | None]:
 
 
 def _cost(row: Fields, key: str) -> dict[str, float | None] | None:
-    if key not in row.data:  # it was written before there was such a figure
-        return None
     inner = row.inner(key, null=True)
     return inner and {name: inner.get(name, *NUMBER, null=True) for name in inner.data}
 

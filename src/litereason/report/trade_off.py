@@ -42,7 +42,8 @@ def key_arms(run: Run) -> tuple[Arm, ...]:
     """The arms that say most; all, where they are few. What is on the front is never left out."""
     if len(run.arms) <= MOST_NAMES:
         return run.arms
-    return tuple(arm for arm in run.arms if arm.name in KEY or arm in front(run))
+    key = {*KEY, *(arm.name for arm in front(run))}
+    return tuple(arm for arm in run.arms if arm.name in key)
 
 
 def plot(run: Run, narrow: bool = False, whole: bool = False) -> str:
