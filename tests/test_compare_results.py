@@ -530,12 +530,14 @@ def test_pairs_and_their_families():
         "reasoning": {("rl", "direct-rl"), ("litereason", "direct-rl")},
     }
     names = ("rl-lp", "distil", "brief", "rl-longer", "brief-rl", "brief-words", "brief-pause")
-    arms = dict.fromkeys(names)
+    arms = dict.fromkeys((*names, "soft-thinking-one"))
     found = list(pairs(arms | {"brief-other-row": "other_row"}))
     asked = {(question, a, b) for question, a, b, metric in found if metric == "accuracy"}
     assert asked == {
         ("latents", "brief", "brief-pause"),
         ("latents", "brief", "brief-other-row"),
+        ("words", "distil", "soft-thinking-one"),
+        ("words", "brief", "soft-thinking-one"),
         ("words", "distil", "rl-lp"),
         ("words", "distil", "rl-longer"),
         ("words", "distil", "brief-rl"),

@@ -336,24 +336,32 @@ def test_several_seeds_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recovered", "saved", "written", "verdict"),
+    ("recovered", "saved", "written", "verdict", "why"),
     [
-        (around(0.95, 0.04), around(0.75, 0.05), around(0.75, 0.05), "Held"),
-        (around(0.95, 0.06), around(0.75, 0.05), around(0.75, 0.05), "Partly"),
-        (around(0.95, 0.04), around(0.35, 0.05), around(0.75, 0.05), "Partly"),
-        (around(0.95, 0.06), around(0.35, 0.05), around(0.75, 0.05), "Did not hold"),
-        (around(0.89, 0.02), around(0.75, 0.05), around(0.75, 0.05), "Not shown"),
-        (around(0.80, 0.09), around(0.75, 0.05), around(0.75, 0.05), "Did not hold"),
+        (around(0.95, 0.04), around(0.75, 0.05), around(0.75, 0.05), "Held", "written."),
+        (around(0.95, 0.06), around(0.75, 0.05), around(0.75, 0.05), "Partly", "below its goal."),
+        (around(0.95, 0.04), around(0.71, 0.05), around(0.75, 0.05), "Partly", "below its goal."),
+        (
+            around(0.95, 0.04),
+            around(0.35, 0.05),
+            around(0.75, 0.05),
+            "Partly",
+            "not for all steps.",
+        ),
+        (around(0.95, 0.06), around(0.35, 0.05), around(0.75, 0.05), "Did not hold", "written."),
+        (around(0.89, 0.02), around(0.75, 0.05), around(0.75, 0.05), "Not shown", "the intervals."),
+        (around(0.80, 0.09), around(0.75, 0.05), around(0.75, 0.05), "Did not hold", "written."),
     ],
 )
-def test_the_goal_is_judged_by_its_intervals(tmp_path, recovered, saved, written, verdict):
+def test_the_goal_is_judged_by_its_intervals(tmp_path, recovered, saved, written, verdict, why):
     run = make_run(tmp_path)
     data = json.loads((run / "comparison.json").read_text())
     data["arms"]["litereason"] |= {"recovered": recovered}
     data["arms"]["litereason"]["saved"]["rl"] = {"discrete": written, "total": saved}
     (run / "comparison.json").write_text(json.dumps(data))
     claim = "LiteReason keeps at least 90 % of RL's gain with at least 70 % fewer tokens"
-    assert told(run)[claim][0] == verdict
+    found, text = told(run)[claim]
+    assert found == verdict and text.endswith(why)
 
 
 OTHER, PAUSE = ("litereason", "litereason-other-row"), ("litereason", "pause")

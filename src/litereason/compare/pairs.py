@@ -10,9 +10,9 @@ A family is one question about one metric; Holm's correction is over a family's 
 - *latents*: do the latents do anything? The four against their ablations and their own trained pauses;
   distilled ones also against a pause that was told the same.
 - *rivals*: is it ahead of the other latent methods? The four against each of them.
-- *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the
-  distilled and the brief one also against that penalty after RL, as much plain RL, and their own traces
-  learned in words.
+- *words*: is it ahead of other reasoning in words? All of ours against RL with a length penalty; the four
+  against the base decoded greedily; the distilled and the brief one also against that penalty after RL, as
+  much plain RL, and their own traces learned in words.
 - *reasoning*: does the task need any? RL and the four against direct RL.
 - *variants*: does a setting matter? An arm under other settings against the arm.
 
@@ -36,6 +36,7 @@ OURS = (*MAIN, "litereason-lp", "distil-lp")
 # Reasoning in words beside plain RL, and which of ours are held against it.
 WORDS = {
     "rl-lp": OURS,
+    "soft-thinking-one": MAIN,  # greedy decoding
     "rl-longer": ("distil", "brief"),
     "brief-rl": ("distil", "brief"),
     "distil-words": ("distil",),

@@ -176,10 +176,10 @@ def _goal(run: Run, ours: Arm) -> list[Finding]:
     verdict, more = NOT_SHOWN, " The goals are not reached, but inside the intervals."
     if all(share.low >= goal for share, goal in goals):
         verdict, more = HELD, ""
-    elif ours.recovered.low >= GAIN_KEPT and saved.discrete.low >= TOKENS_SAVED:
-        verdict, more = PARTLY, " It holds for what is written, not for all steps."
     elif all(share.mean >= goal for share, goal in goals):
         verdict, more = PARTLY, " An interval reaches below its goal."
+    elif ours.recovered.low >= GAIN_KEPT and saved.discrete.low >= TOKENS_SAVED:
+        verdict, more = PARTLY, " It holds for what is written, not for all steps."
     elif any(share.high < goal for share, goal in goals):
         verdict, more = FAILED, ""
     return [Finding(verdict, claim, text + more, short=GOAL)]
