@@ -66,15 +66,11 @@ def comparison(run: Path) -> str:
     """Arms over all seeds with what they save and cost, and what held."""
     told = read_json(run / "comparison.json")
     rows = []
-    rl = told["arms"].get("rl") or {}
-    unit, answer = ((rl.get(kind) or {}).get("flops") for kind in ("cost", "answer"))
     for arm in told["arms"].values():
         if (figures := arm["figures"]) is None:
             rows.append([arm["title"], f"failed: {arm['reason']}", *[""] * 7])
             continue
         saved = [(arm["saved"] or {}).get(other) for other in ("base", "rl")]
-        spent = arm["cost"]["flops"] / unit if arm["cost"] and unit else None
-        use = arm["answer"]["flops"] / answer if arm["answer"] and answer else None
         rows.append(
             [
                 arm["title"],
@@ -85,11 +81,11 @@ def comparison(run: Path) -> str:
                 f"{100 * figures['trigger_rate']['mean']:.0f} %",
                 " / ".join(interval(one and one["total"], 100, 0) for one in saved),
                 interval(arm["recovered"], 100, 0),
-                " / ".join("-" if n is None else f"{n:.{d}f}" for n, d in ((spent, 1), (use, 2))),
+                flops(arm, told["arms"].get("rl") or {}),
             ]
         )
     header = [*ARMS[:4], "characters", ARMS[4], "fewer positions than base / RL, %"]
-    header += ["of RL's gain, %", "FLOPs of RL: in all / an answer"]
+    header += ["of RL's gain, %", FLOPS]
     found = verdicts(read_run(run))
     size = f"{told['items']} items x {told['samples']}, seeds {told['seeds']}"
     size += (
@@ -99,8 +95,22 @@ def comparison(run: Path) -> str:
     return f"{table(header, rows)}\n{size}\n\n{found}\n"
 
 
-HEADLINE = ("base", "rl", "rl-longer", "distil", "distil-pause", "brief", "brief-pause")
-HEADLINE += ("soft-thinking-one", "soft-thinking")
+HEADLINE = ("base", "soft-thinking-one", "rl", "rl-longer", "litereason", "distil", "distil-pause")
+HEADLINE += ("distil-pause-told", "brief-rl", "brief-words", "brief", "brief-pause")
+HEADLINE += ("brief-pause-told", "soft-thinking")
+
+
+FLOPS = "FLOPs of RL: in all / an answer"
+
+
+def flops(arm: dict[str, Any], rl: dict[str, Any]) -> str:
+    """What an arm and one of its answers cost, as multiples of RL's."""
+
+    def share(kind: str, digits: int) -> str:
+        ours, unit = ((one.get(kind) or {}).get("flops") for one in (arm, rl))
+        return f"{ours / unit:.{digits}f}" if ours is not None and unit else "-"
+
+    return f"{share('cost', 1)} / {share('answer', 2)}"
 
 
 def headline(run: Path) -> str:
@@ -118,9 +128,11 @@ def headline(run: Path) -> str:
                 f"{figures['discrete_tokens']['mean']:.1f}",
                 f"{figures['total_tokens']['mean']:.1f}",
                 "-" if name == "rl" else interval(saved and saved["total"], 100, 0),
+                flops(arm, told["arms"].get("rl") or {}),
             ]
         )
     header = ["", "right, % [95 %]", "written tokens", "with latent steps", "fewer than RL, %"]
+    header += [FLOPS]
     size = f"{told['items']} stories, seeds {told['seeds']}, one base model."
     return f"{table(header, rows)}\n{size}\n"
 

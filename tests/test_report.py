@@ -127,7 +127,7 @@ def test_a_policy_that_drops_its_thoughts_is_said(tmp_path, rates, verdict):
     rows.insert(1, {"step": 5, "loss": float("nan")})
     path = run / "rl/litereason/metrics.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    found, text = told(run)["The policy still uses thoughts at the end of RL"]
+    found, text = told(run)["LiteReason still uses thoughts at the end of RL"]
     assert found == verdict
     assert f"from {100 * rates[0]:.1f} % (step 0) to {100 * rates[1]:.1f} % (step 10)" in text
 
@@ -137,7 +137,7 @@ def test_thoughts_that_are_gone_at_evaluation_are_gone(tmp_path):
     none = {"mean": 0.0, "low": 0.0, "high": 0.0}
     edit(run / "eval/litereason/summary.json", trigger_rate=none)
     compare(run)
-    assert told(run)["The policy still uses thoughts at the end of RL"][0] == "Did not hold"
+    assert told(run)["LiteReason still uses thoughts at the end of RL"][0] == "Did not hold"
 
 
 def test_an_arm_that_says_the_same_to_every_item_is_named(tmp_path):
@@ -394,6 +394,19 @@ def test_one_sentence_says_whether_latents_do_anything(tmp_path, pause, other, v
     assert answers(read_run(run))[0].text == "Not tested: the arm litereason has no result."
 
 
+def test_an_arm_that_dropped_its_thoughts_is_ahead_of_no_latent_method(tmp_path):
+    run = make_run(tmp_path)
+    shutil.copytree(run / "eval/pause", run / "eval/coconut")
+    found = PAIRS | {("litereason", "coconut", "accuracy"): (0.1, 0.06, 0.15, 0.001)}
+    compare(run, found)
+    claim = "LiteReason is ahead of the other latent methods"
+    assert told(run)[claim][0] == "Held"
+    edit(run / "eval/litereason/summary.json", trigger_rate={"mean": 0.0, "low": 0.0, "high": 0.0})
+    compare(run, found)
+    verdict, text = told(run)[claim]
+    assert verdict == "Not shown" and "what is ahead is reasoning in words" in text
+
+
 def test_other_latent_methods_are_compared(tmp_path):
     run = make_run(tmp_path)
     for name in ("coconut", "colar"):
@@ -404,7 +417,7 @@ def test_other_latent_methods_are_compared(tmp_path):
     compare(run, PAIRS | found)
     verdict, text = told(run)[claim]
     assert verdict == "Held" and text.endswith(
-        "counted. ✓ LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
+        "difference at all. ✓ LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
     )
     whole = read_run(run)
     soft = dataclasses.replace(whole.arms[0], name="soft-thinking", title="Soft", evaluations=())

@@ -142,7 +142,7 @@ class ToldPauseProjector(PauseProjector):
     """Control for distilled thoughts: a pause whose steps are told their words as well (`distil.py`).
 
     One trained embedding stands in every slot. A head, used in training alone, guesses each step's words
-    from the hidden state before it: the policy is taught the same, but no step hands its result on.
+    from the hidden state before it: the policy is taught the same, but no result is fed back.
     """
 
     def __init__(self, model: Any, depth: int) -> None:

@@ -51,10 +51,10 @@ def open_stage(directory: Path, settings: Any, free: Collection[str] = ()) -> Pa
         ]
         differ = sorted(k for k in compared if was.get(k) != now.get(k))
         if differ and {p.name for p in directory.iterdir()} - {LOCK, INPUTS} != {path.name}:
-            changes = "; ".join(f"{k}: {was.get(k)!r} -> {now.get(k)!r}" for k in differ)
+            changes = "; ".join(f"{k}: was {was.get(k)!r}, now {now.get(k)!r}" for k in differ)
             raise ConfigError(
-                f"{directory} was begun with other settings ({changes}). {ELSEWHERE}, or delete the "
-                "directory"
+                f"{directory} was begun with other settings ({changes}). To go on with it, give those "
+                f"that it was begun with ({path}). {ELSEWHERE}, or delete the directory"
             )
         if not differ:
             same_inputs(directory, sources(wanted))

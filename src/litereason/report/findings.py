@@ -23,6 +23,7 @@ from litereason.report.claims import (
     together,
 )
 from litereason.report.latents import (
+    GONE,
     blunt_ablations,
     controls_of,
     lacking,
@@ -201,13 +202,19 @@ def margin_of(run: Run) -> float:
 def _rivals(run: Run, ours: Arm) -> list[Finding]:
     """One of ours beside other latent methods, and beside other reasoning in words."""
     return [
-        *_ahead_of(run, ours, RIVALS, "the other latent methods"),
+        *_ahead_of(run, ours, RIVALS, "the other latent methods", latent=True),
         *_ahead_of(run, ours, [*WORDS], "other reasoning in words"),
     ]
 
 
-def _ahead_of(run: Run, ours: Arm, rivals: Sequence[str], called: str) -> list[Finding]:
-    """One of ours beside those of `rivals` that it is compared with; those that failed are named."""
+def _ahead_of(
+    run: Run, ours: Arm, rivals: Sequence[str], called: str, latent: bool = False
+) -> list[Finding]:
+    """One of ours beside those of `rivals` that it is compared with; those that failed are named.
+
+    Args:
+        latent: as a latent method: an arm without latent steps is none.
+    """
     there = [arm for arm in run.arms if arm.name in rivals]
     pairs = [(arm, run.difference(ours.name, arm.name, run.metric)) for arm in there]
     known = [(arm, one) for arm, one in pairs if one]
@@ -228,7 +235,15 @@ def _ahead_of(run: Run, ours: Arm, rivals: Sequence[str], called: str) -> list[F
     text = f"Ahead is an arm that scores higher{much}, or no lower{much} with fewer tokens"
     claim = f"{ours.title} is ahead of {called}"
     text += ", latent steps counted."
-    return [Finding(together(verdicts), claim, text, tuple(told), short=f"ahead of {called}")]
+    if margin_of(run):
+        text += " The interval decides, uncorrected; p is of any difference at all."
+    verdict = together(verdicts)
+    if latent and verdict != FAILED and ours.trigger_rate.mean < GONE:
+        verdict = NOT_SHOWN
+        text += (
+            f" {ours.title} takes no latent steps any more: what is ahead is reasoning in words."
+        )
+    return [Finding(verdict, claim, text, tuple(told), short=f"ahead of {called}")]
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:

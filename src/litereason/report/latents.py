@@ -112,9 +112,10 @@ def latents_matter(run: Run, ours: Arm) -> list[Finding]:
 def still_thinking(run: Run) -> list[Finding]:
     """Whether the policy went on thinking latently through RL, and at evaluation."""
     rows = run.mean_curve("rl", "litereason", "trigger_rate")
-    ours, claim = run.arm("litereason"), "The policy still uses thoughts at the end of RL"
+    ours = run.arm("litereason")
     if not rows:
         return []
+    claim = f"{ours.title if ours else 'The policy'} still uses thoughts at the end of RL"
     width = max(1, len(rows) // 10)
     first, last = rows[:width], rows[-width:]
     start, end = (sum(rate for _, rate in part) / width for part in (first, last))

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from litereason.compare.pairs import MAIN, PAUSE, RIVALS, TOLD
+from litereason.compare.pairs import MAIN, PAUSE, RIVALS, TOLD, WORDS
 from litereason.report import labels, numbers
 from litereason.report.figures import MUTED, PAGE, TEXT, marker, new_figure, svg
 from litereason.report.labels import Box, Name, Place
@@ -18,7 +18,7 @@ from litereason.report.style import Style, styles
 # With more arms than this, those that say most have a plot of their own, and controls (ablations, trained
 # pauses) are drawn faintly, and ablations named in the legend only.
 MOST_NAMES = 10
-KEY = ("base", "rl", "direct-rl", *MAIN, *PAUSE.values(), *RIVALS)
+KEY = ("base", "rl", "direct-rl", *MAIN, *PAUSE.values(), *WORDS, *RIVALS)
 NEAR = 20  # a name that is further from its marker's height has a line to it
 
 
