@@ -406,7 +406,7 @@ def test_run_directory_of_another_config(capsys, tiny_base, tmp_path):
     words = ["eval", "--model", tiny_base, "--run_dir", tmp_path, "--max_new_tokens", 5]
     assert main([str(w) for w in [*words, "--limit", 2, "--samples", 1]]) == 0
     message = fails(capsys, *words, "--limit", 3, "--samples", 1)
-    assert "limit: 2 -> 3" in message and "--run_dir" in message
+    assert "limit: was 2, now 3" in message and "--run_dir" in message
 
 
 def test_slot_at_the_start_and_embeddings_only(latent_llama):

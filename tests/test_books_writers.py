@@ -319,7 +319,7 @@ def test_an_endpoint_that_dies_in_the_middle_costs_no_call_twice(
     assert len(files.read_jsonl(directory.parent / "answers.jsonl")) == 12
     server.healthy = 10**9
     assert main([*words, "--temperature", "0.5"]) == 2
-    assert "temperature: 0.3 -> 0.5" in " ".join(capsys.readouterr().err.split())
+    assert "temperature: was 0.3, now 0.5" in " ".join(capsys.readouterr().err.split())
     how = ["--batch_size", "2", "--timeout", "60", "--key_variable", "NO_KEY"]
     assert main([*words, *how]) == 0  # how it runs may change
     assert len(server.answered) == len(set(server.answered))

@@ -417,7 +417,7 @@ def test_other_latent_methods_are_compared(tmp_path):
     compare(run, PAIRS | found)
     verdict, text = told(run)[claim]
     assert verdict == "Held" and text.endswith(
-        "difference at all. ✓ LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
+        "at all. ✓ LiteReason minus COCONUT: +10.0 points [5.0, 15.0], corrected p = 0.002, n = 40 items."
     )
     whole = read_run(run)
     soft = dataclasses.replace(whole.arms[0], name="soft-thinking", title="Soft", evaluations=())

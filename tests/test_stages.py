@@ -185,7 +185,7 @@ def test_an_option_that_came_later_counts_as_its_default(tmp_path):
     open_stage(tmp_path, old(3))
     (tmp_path / "output").touch()
     open_stage(tmp_path, new(3))
-    with pytest.raises(ConfigError, match="joined: False -> True"):
+    with pytest.raises(ConfigError, match="joined: was False, now True"):
         open_stage(tmp_path, new(3, True))
 
 
