@@ -98,8 +98,6 @@ def comparison(run: Path) -> str:
 HEADLINE = ("base", "soft-thinking-one", "rl", "rl-longer", "litereason", "distil", "distil-pause")
 HEADLINE += ("distil-pause-told", "brief-rl", "brief-words", "brief", "brief-pause")
 HEADLINE += ("brief-pause-told", "soft-thinking")
-
-
 FLOPS = "FLOPs of RL: in all / an answer"
 
 

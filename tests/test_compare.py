@@ -177,7 +177,7 @@ def test_all_is_checked_before_anything_runs(tmp_path, capsys):
     recipe.write_text(yaml.safe_dump(told))
     for words, what in (
         (["--arms", "rl,nobody"], "unknown arms"),
-        (["--arms", "distill"], "Did you mean 'distil'"),
+        (["--arms", "distill"], "Did you mean distil?"),
         (["--seeds", "0,0"], "different numbers"),
         (["--rl.num_generations", "3"], "arm 'rl', rl"),
         (["--rl.no_such_thing", "3"], "no_such_thing"),
@@ -192,7 +192,7 @@ def test_all_is_checked_before_anything_runs(tmp_path, capsys):
             "arm 'slow', rl",
         ),
         (["--base.stepps", "3"], "stepps"),
-        (["--model", "x"], "--model"),
+        (["--model", "x"], "got both, --model x"),
         (["--workers", "0"], "--workers"),
     ):
         assert main(["compare", "--config", str(recipe), *words]) == 2, words

@@ -56,6 +56,13 @@ def test_controls_stand_back_where_arms_are_many(tmp_path, monkeypatch):
     names = [arm.name for arm in trade_off.labelled(run.arms)]
     assert names == ["base", "direct", "direct-rl", "rl", "litereason", "pause"]
     assert [arm.name for arm in trade_off.key_arms(run)] == [n for n in names if n != "direct"]
+    words = [
+        dataclasses.replace(a, name="brief-words") if a.name == "direct" else a for a in run.arms
+    ]
+    words = trade_off.key_arms(dataclasses.replace(run, arms=tuple(words)))
+    assert "brief-words" in [arm.name for arm in words], (
+        "what words alone save says what latents do"
+    )
     mine = [dataclasses.replace(a, name="mine") if a.name == "direct-rl" else a for a in run.arms]
     mine = trade_off.key_arms(dataclasses.replace(run, arms=tuple(mine)))
     assert "mine" in [arm.name for arm in mine], "it is on the front"

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from litereason import __version__
 from litereason.console import console
-from litereason.errors import ConfigError, LiteReasonError
+from litereason.errors import ConfigError, LiteReasonError, did_you_mean
 from litereason.options import build, merged, read_arguments, read_recipe
 
 TRAINER_HELP = {
@@ -207,11 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, words: list[str]) -> int:
     if name not in COMMANDS:
-        import difflib
-
-        close = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown command {name!r}; expected one of {list(COMMANDS)}.{hint}")
+        raise ConfigError(
+            f"unknown command {name!r}; expected one of {list(COMMANDS)}.{did_you_mean(name, COMMANDS)}"
+        )
     stage, function, trainer = _stage(name)
     if {"-h", "--help"} & set(words):
         print_help(name, stage)

@@ -12,6 +12,9 @@ Messages say what was got, what was expected and how to fix it. All are `ValueEr
 callers who know nothing of LiteReason catch what they expect.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class LiteReasonError(ValueError):
     """Base of all errors below."""
@@ -39,3 +42,9 @@ class EndpointError(LiteReasonError):
 
 class LatentError(LiteReasonError):
     """Latent slots or tags that have no meaning where they stand."""
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of a message about an unknown name: which known one comes near; empty if none does."""
+    close = difflib.get_close_matches(name, [*known], 1)
+    return f" Did you mean {prefix}{close[0]}?" if close else ""

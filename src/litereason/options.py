@@ -7,7 +7,6 @@ well (`--learning_rate 5e-7`).
 """
 
 import dataclasses
-import difflib
 import shlex
 import types
 import typing
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from litereason.errors import ConfigError
+from litereason.errors import ConfigError, did_you_mean
 
 STAGES = (
     *("collect", "sft", "rl", "eval", "write", "prefer", "report", "generate", "inspect", "audit"),
@@ -134,8 +133,7 @@ def build(stage: type, values: dict[str, Any], trainer: type | None = None) -> A
         elif key in inner:
             given[key] = value
         elif key != "trainer":
-            close = difflib.get_close_matches(key, {*fields, *inner}, 1)
-            hint = f" Did you mean --{close[0]}?" if close else ""
+            hint = did_you_mean(key, {*fields, *inner}, "--")
             raise ConfigError(f"unknown option --{key}.{hint} `--help` lists them")
     if unknown := sorted(set(given) - inner):
         raise ConfigError(f"unknown trainer options {unknown}")

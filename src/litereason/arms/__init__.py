@@ -1,6 +1,5 @@
 """The arms of a comparison, by name, in the order in which they are listed."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from litereason.arms.ablated import Noise, OtherRow, Skip, Zeros
@@ -39,7 +38,7 @@ from litereason.arms.training_free import (
     SoftThinkingCold,
     SoftThinkingOne,
 )
-from litereason.errors import ConfigError
+from litereason.errors import ConfigError, did_you_mean
 
 ARMS: dict[str, Arm] = {
     arm.name: arm()
@@ -67,9 +66,10 @@ def chosen(names: Sequence[str], known: Mapping[str, Arm] = ARMS) -> list[Arm]:
         ConfigError: no such arm.
     """
     if unknown := sorted(set(names) - {*known, "all"}):
-        close = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown arms {unknown}; expected some of {list(known)}, or all.{hint}")
+        raise ConfigError(
+            f"unknown arms {unknown}; expected some of {list(known)}, or all."
+            f"{did_you_mean(unknown[0], known)}"
+        )
     wanted = set(known if "all" in names else names)
     while more := {need for name in wanted for need in known[name].needs} & {*known} - wanted:
         wanted |= more

@@ -5,14 +5,13 @@ they are a finding, not an error.
 """
 
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from litereason import files
-from litereason.errors import ConfigError, DataError
+from litereason.errors import ConfigError, DataError, did_you_mean
 from litereason.tasks import get_task
 from litereason.tasks.base import Example, preflight
 
@@ -78,10 +77,10 @@ def _value(
 ) -> str:
     """A field as text, after a look at its type; `kinds` holds the first (type, line) of each field."""
     if name not in row:
-        close = difflib.get_close_matches(name, row, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         error = DataError if name in kinds else ConfigError
-        raise error(f"{where}: no field {name!r}; the fields are {sorted(row)}.{hint}")
+        raise error(
+            f"{where}: no field {name!r}; the fields are {sorted(row)}.{did_you_mean(name, row)}"
+        )
     value = row[name]
     kind = type(value).__name__
     first, line = kinds.setdefault(name, (kind, where))

@@ -59,12 +59,12 @@ class CompareConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.model and self.base is not None:
+        if not self.list_arms and bool(self.model) == (self.base is not None):
+            got = f"both, --model {self.model}" if self.model else "neither"
             raise ConfigError(
-                f"got both --model {self.model} and `base:`, the lessons of a tiny model; leave out one"
+                "expected one of --model and, in the recipe, `base:` (the lessons of a tiny model); "
+                f"got {got}"
             )
-        if not self.list_arms and not self.model and self.base is None:
-            raise ConfigError("give --model, or in the recipe `base:`, the lessons of a tiny model")
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not whole or not self.seeds or len({*self.seeds}) < len(self.seeds):
             raise ConfigError(f"--seeds is {self.seeds}; expected different numbers from 0 up")

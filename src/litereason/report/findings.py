@@ -23,9 +23,9 @@ from litereason.report.claims import (
     together,
 )
 from litereason.report.latents import (
-    GONE,
     blunt_ablations,
     controls_of,
+    gone,
     lacking,
     latents_matter,
     still_thinking,
@@ -238,7 +238,7 @@ def _ahead_of(
     if margin_of(run):
         text += " The interval decides, uncorrected; p is of any difference at all."
     verdict = together(verdicts)
-    if latent and verdict != FAILED and ours.trigger_rate.mean < GONE:
+    if latent and verdict != FAILED and gone(ours):
         verdict = NOT_SHOWN
         text += (
             f" {ours.title} takes no latent steps any more: what is ahead is reasoning in words."

@@ -28,6 +28,11 @@ GONE = 0.05
 QUESTION = "Do the latent steps do anything?"
 
 
+def gone(arm: Arm) -> bool:
+    """Whether an arm takes hardly a latent step any more."""
+    return arm.trigger_rate.mean < GONE
+
+
 def controls_of(run: Run, ours: Arm) -> list[tuple[Arm, str]]:
     """The controls of an arm that have a result, each with what the latents would do more than it."""
     pairs = (
@@ -63,7 +68,7 @@ def _answer(run: Run, ours: Arm) -> Finding:
             "latents.",
         )
     told = "; ".join(f"minus {arm.title}: {numbers.difference(one)}" for arm, one in known)
-    if ours.trigger_rate.mean < GONE:
+    if gone(ours):
         rate = numbers.rate(ours.trigger_rate)
         text = f"Nothing can be said of them: only {rate} of {ours.title}'s samples hold a thought"
         return Finding(NOT_SHOWN, QUESTION, f"{text} ({ours.title} {told}).")
@@ -92,14 +97,13 @@ def latents_matter(run: Run, ours: Arm) -> list[Finding]:
     found = []
     kinds = {"distil": "distilled", "distil-rl": "distilled, then RL", "brief": "brief"}
     which = f" ({kinds[ours.name]})" if ours.name in kinds else ""
-    gone = ours.trigger_rate.mean < GONE
     for control, more in controls_of(run, ours):
         paired, text = compare(run, ours, control)
         # where hardly a thought is left, a difference is one of training, not of latent steps
-        verdict = NOT_SHOWN if gone and paired else superiority(paired)
+        verdict = NOT_SHOWN if gone(ours) and paired else superiority(paired)
         claim = f"The latent steps{which} {more}"
         found.append(Finding(verdict, claim, text, short=f"latents {more}"))
-    if found and gone:
+    if found and gone(ours):
         text = (
             f"Only {numbers.rate(ours.trigger_rate)} of {ours.title}'s samples hold a thought "
             f"({numbers.judged(ours)}), so that the controls above say nothing of latent steps: where "

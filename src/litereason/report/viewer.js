@@ -258,6 +258,7 @@
     ? `All ${total} items are here.`
     : `${kept} of ${total} items are here: half of the room went to those on which arms differ most`
       + `${lenses ? " (before all others, those with a lens)" : ""}, the rest to items drawn at random.`;
+  // a long list would push the traces out of sight
   viewer.querySelector("#arms").open = arms.length <= 12 && !phone.matches;
   document.getElementById("static-traces").remove();
   viewer.hidden = false;

@@ -1,12 +1,11 @@
 """Tasks by name, or by `path/to/file.py:ClassName`."""
 
-import difflib
 import inspect
 import types
 import typing
 from typing import Any
 
-from litereason.errors import ConfigError
+from litereason.errors import ConfigError, did_you_mean
 from litereason.options import fitted
 from litereason.tasks.base import Example, Task
 from litereason.tasks.flawed_fictions import FlawedFictionsTask
@@ -41,10 +40,9 @@ def get_task(name: str, options: dict[str, Any] | None = None) -> Task:
         if not (inspect.isclass(chosen) and issubclass(chosen, Task)):
             raise ConfigError(f"{name}: expected a class that is a litereason.tasks.Task")
     else:
-        close = difflib.get_close_matches(name, TASKS, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
-            f"unknown task {name!r}; expected one of {sorted(TASKS)} or path/to/file.py:Class.{hint}"
+            f"unknown task {name!r}; expected one of {sorted(TASKS)} or path/to/file.py:Class."
+            f"{did_you_mean(name, TASKS)}"
         )
     accepted = inspect.signature(chosen).parameters
     if unknown := sorted(set(options or {}) - set(accepted)):
