@@ -15,6 +15,7 @@ from litereason.compare import command as module
 from litereason.compare.command import compare
 from litereason.compare.config import CompareConfig
 from litereason.errors import ConfigError, DataError, LiteReasonError
+from litereason.run_dir import only_run
 
 SMALLEST = {
     "base": {"steps": 4, "batch_size": 8, "curriculum": 2, "hasty_steps": 1},
@@ -85,6 +86,13 @@ def test_an_arm_costs_what_its_stages_cost(done):
     spent = cost.read(done / "seed-1" / "eval" / "rl")
     assert spent.discrete_tokens == sum(row["discrete_tokens"] for row in judged)
     assert spent.forward_positions > spent.discrete_tokens
+
+
+def test_arms_side_by_side_share_traces_that_another_holds(done):
+    bench = CompareConfig(**settings(done.parent)).bench("litereason", 1)
+    with only_run(done / "seed-1/collect/traces"):
+        traces = bench.collect()
+    assert traces.exists() and bench.used == ["collect/traces"]
 
 
 def test_baselines_come_out_beside_the_others(tmp_path):

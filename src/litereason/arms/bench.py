@@ -27,6 +27,7 @@ RESULTS = {"collect": "traces.jsonl", "sft": "model", "rl": "model", "eval": "su
 OWN_KEYS = ("run_dir", "name", "seed")  # what no stage is told: the comparison's to choose
 _SEEN: set[str] = set()  # tasks, splits and prompts that were looked at
 TRACES, OWN = "traces", "own"  # names under which arms find those of the base, of RL's policy
+MADE_BY = {TRACES: "collect", OWN: "collect-own"}  # jobs that end before the arms which need them
 
 
 @dataclasses.dataclass
@@ -62,6 +63,10 @@ class Bench:
         Arms share them by name; one that is told to collect otherwise has its own.
         """
         model, name = str(model or self.model), self.arm if "collect" in self.changes else name
+        if not self.dry and self.arm != MADE_BY.get(name, self.arm):
+            # made and checked: arms side by side must not hold the directory against each other
+            self._use("collect", name)
+            return self.run / "collect" / name / RESULTS["collect"]
         settings = {"model": model} | settings
         return self._stage("collect", name, stages.collect, **settings)
 
