@@ -100,6 +100,15 @@ def test_numbers_out_of_range(capsys, no_loading, option, value):
     assert option in message and "expected" in message
 
 
+def test_a_recipe_nearby_is_named(capsys, no_loading, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/compare_demo.yaml").write_text("task: stories\n")
+    for wrong in ("recipes/compare_dmo.yaml", "compare_demo.yaml"):
+        told = fails(capsys, "eval", "--config", wrong)
+        assert told.endswith("Did you mean recipes/compare_demo.yaml?")
+
+
 def test_trainer_options_are_checked(capsys, no_loading, tmp_path):
     words = ["rl", "--model", "x", "--run_dir", tmp_path, "--limit", 2]
     assert "expected float" in fails(capsys, *words, "--learning_rate", "fast")

@@ -254,7 +254,7 @@ def test_several_of_ours_are_told_together(tmp_path):
     run = with_distil(make_comparison(tmp_path))
     found = findings(run)
     table = grid(run, found)
-    assert [arm.name for arm in table.arms] == ["distil", "litereason", "rl", "base"]
+    assert [arm.name for arm in table.arms] == ["rl", "distil", "litereason", "base"]
     asked = {plain(claim) for claim in table.claims}
     assert {
         "within 5 points of RL",
@@ -286,6 +286,19 @@ def test_several_of_ours_are_told_together(tmp_path):
     )
     answer = answers(run)[0]
     assert answer.verdict == "Partly" and "the other control has no result" in answer.text
+
+
+def test_a_rival_that_always_says_one_thing_is_told(tmp_path):
+    run = with_distil(make_comparison(tmp_path))
+    rival = dataclasses.replace(run.arm("direct"), name="coconut", title="COCONUT")
+    pair = dataclasses.replace(run.comparisons[0], a="distil", b="coconut", metric="accuracy")
+    run = dataclasses.replace(run, arms=(*run.arms, rival), comparisons=(*run.comparisons, pair))
+    claim = "Distil is ahead of the other latent methods"
+    said = plain(next(one for one in findings(run) if one.claim == claim).whole)
+    assert "(COCONUT is no better than the commonest answer: 50.0 % [47.0, 53.0])." in said
+    better = dataclasses.replace(rival, figures=run.arm("rl").figures)
+    run = dataclasses.replace(run, arms=(*run.arms[:-1], better))
+    assert "commonest" not in next(one for one in findings(run) if one.claim == claim).whole
 
 
 def test_nothing_asked_of_ours_makes_no_table(tmp_path):

@@ -134,6 +134,8 @@ def test_the_viewer_by_mouse(tmp_path, browser):
     browser.find_element("css selector", "input[value=direct]").click()
     titles = [one.text for one in shown(browser, "#stage h3")]
     assert titles == ["Base", "Direct answer", "RL", "LiteReason", "Trained pause"]
+    counted = browser.find_element("css selector", "#arms > summary")
+    assert counted.text == "Arms (5 of 9)"
     browser.find_element("css selector", "input[value=direct]").click()
     # a filter, a search, an item of the list
     for option in browser.find_elements("css selector", "#show option"):

@@ -237,7 +237,7 @@ def test_a_comparison_of_several_seeds_shows_every_figure(tmp_path):
         assert f"<summary>{place}/config.yaml</summary>" in page
     assert "stage: eval &lt;2&gt;" in page
     # three thin lines and their mean, an arm
-    drawing = page.split('class="plot rl-reward"')[1].split("</svg>")[0]
+    drawing = page.split('class="plot rl-reward-3"')[1].split("</svg>")[0]
     assert (
         drawing.count("stroke-opacity: 0.4") == 9
         and drawing.count("stroke-width: 1.8; stroke-linecap") >= 3
@@ -247,10 +247,11 @@ def test_a_comparison_of_several_seeds_shows_every_figure(tmp_path):
 def test_what_is_asked_of_ours_stands_in_one_table(tmp_path):
     page = write_report(make_comparison(tmp_path)).read_text().replace("\u00a0", " ")
     rows = {row[0]: row[1:] for row in table(page, "What is asked of LiteReason's arms")}
-    assert rows[""] == ["LiteReason", "RL", "Base"]
-    assert rows["Fewer than RL"] == ["40 % [37, 43]", "–", "40 % [37, 43]"]
-    assert rows["Latents do more than a trained pause"] == ["○ Not shown", "", ""]
-    assert rows["Fewer tokens than RL"] == ["✓ Held", "", ""]
+    assert rows[""] == ["RL", "LiteReason", "Base"]
+    assert rows["Fewer than RL"] == ["–", "40 % [37, 43]", "40 % [37, 43]"]
+    assert rows["Latents do more than a trained pause"] == ["", "○ Not shown", ""]
+    assert rows["Fewer tokens than RL"] == ["", "✓ Held", ""]
+    assert "Trains What litereason trains.." in page
     assert "<h1>Stories: 10 arms under 3 seeds</h1>" in page
 
 

@@ -40,7 +40,12 @@ def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
     """
     source = Path(path)
     if not source.is_file():
-        raise ConfigError(f"no such recipe: {source}")
+        # also where it was looked for in the wrong directory: litereason's own are in `recipes`
+        near = {
+            str(path) for home in (source.parent, Path("recipes")) for path in home.glob("*.yaml")
+        }
+        hint = did_you_mean(str(source), near) or did_you_mean(f"recipes/{source.name}", near)
+        raise ConfigError(f"no such recipe: {source}.{hint}")
     try:
         recipe = yaml.safe_load(source.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -8,7 +8,7 @@ torch nor transformers. jinja2 and matplotlib come with `pip install 'litereason
     numbers.py   how figures are written
     claims.py, latents.py, findings.py, glance.py    plain sentences on what held and what did not
     style.py     an arm's colour and marker
-    figures.py, trade_off.py, labels.py    matplotlib -> inline SVG
+    figures.py, trade_off.py, labels.py, curves.py    matplotlib -> inline SVG
     traces.py    the items shown without JavaScript, and their thoughts
     viewer.py    the records that the trace viewer shows
     *.html.j2, page.css, viewer.js    the page
@@ -23,7 +23,7 @@ from typing import Any
 
 from litereason.compare.pairs import MAIN, PAUSE
 from litereason.errors import ConfigError
-from litereason.report import figures, glance, latents, numbers, traces, trade_off, viewer
+from litereason.report import curves, figures, glance, latents, numbers, traces, trade_off, viewer
 from litereason.report.claims import MARKS
 from litereason.report.findings import findings
 from litereason.report.read import read_run
@@ -81,10 +81,6 @@ def _render(run: Run) -> str:
     )
     script = _file("viewer.js")
     # only our own drawings, style sheet and script are trusted; all that was read is escaped
-    curves = {
-        stage: [Markup(one) for one in figures.curves(run, stage, panels)]
-        for stage, panels in (("rl", figures.RL_PANELS), ("sft", figures.SFT_PANELS))
-    }
     found = findings(run)
     many = len(trade_off.key_arms(run)) < len(run.arms)
     values: dict[str, Any] = {
@@ -102,9 +98,9 @@ def _render(run: Run) -> str:
         "grid": glance.grid(run, found),
         "findings": found,
         "trade_off": [_trade_off(run, whole) for whole in ([False, True] if many else [True])],
-        "majority": trade_off.majority_share(run),
+        "majority": run.majority(),
         "swatches": {name: Markup(figures.swatch(one)) for name, one in styles(run).items()},
-        "curves": curves,
+        "training": curves.stages(run),
         "choice": traces.choose(run),
         "seeds": viewer.seeds(run),
         "side_by_side": _side_by_side(run),

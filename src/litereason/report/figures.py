@@ -1,4 +1,4 @@
-"""What the report draws with: matplotlib -> SVG text that takes its colours from the page; the curves.
+"""What the report draws with: matplotlib -> SVG text that takes its colours from the page.
 
 Placeholder colours are swapped for CSS variables, so that one drawing serves light and dark. Text
 stays text in the page's own font. What a plot shows is said in words by its alternative text;
@@ -10,20 +10,9 @@ import re
 from typing import Any
 
 from litereason.errors import ConfigError
-from litereason.report import numbers
-from litereason.report.run import Run
-from litereason.report.style import COLOURS, Style, styles
+from litereason.report.style import COLOURS, Style
 
 TEXT, MUTED, RULE, PAGE = "#010203", "#010204", "#010205", "#010206"
-RL_PANELS = (
-    ("reward", "Reward", 1),
-    ("discrete_tokens", "Discrete tokens a sample", 1),
-    ("trigger_rate", "Trigger rate (%)", 100),
-)
-SFT_PANELS = (("loss", "Loss", 1),)
-# Lines longer than this are averaged in equal bins: a page needs no ten thousand points.
-POINTS = 60
-Line = list[tuple[float, float]]
 
 
 def _matplotlib() -> Any:
@@ -113,51 +102,3 @@ def marker(style: Style, size: float, fill: float = 1.0) -> dict[str, Any]:
         "markerfacecolor": PAGE if style.hollow else (style.colour, fill),
         "linestyle": "none",
     }
-
-
-def curves(run: Run, stage: str, panels: tuple[tuple[str, str, float], ...]) -> list[str]:
-    """One drawing a quantity that was logged in `stage`, one line an arm and a thin one a seed."""
-    drawn = []
-    for key, title, scale in panels:
-        lines = {}
-        for arm, seeds in run.curves.get(stage, {}).items():
-            each = [[(row["step"], row[key]) for row in rows if key in row] for rows in seeds]
-            if mean := run.mean_curve(stage, arm, key):
-                lines[arm] = [_scaled(line, scale) for line in (mean, *filter(None, each))]
-        if lines:
-            drawn.append(_panel(run, f"{stage}-{key.replace('_', '-')}", title, lines))
-    return drawn
-
-
-def _scaled(line: Line, scale: float) -> Line:
-    return _bins([(step, scale * value) for step, value in line])
-
-
-def _panel(run: Run, name: str, title: str, lines: dict[str, list[Line]]) -> str:
-    """`lines`: by arm the mean over seeds, then each seed."""
-    figure, axes = new_figure(310, 230)
-    chosen, told = styles(run), []
-    for arm, (mean, *seeds) in lines.items():
-        style = chosen[arm]
-        for seed in seeds if len(seeds) > 1 else ():
-            axes.plot(*zip(*seed, strict=True), color=style.colour, linewidth=0.8, alpha=0.4)
-        axes.plot(*zip(*mean, strict=True), color=style.colour, linewidth=1.8)
-        # the marker at the end tells the lines apart without colour
-        axes.plot(*zip(mean[-1], strict=True), **marker(style, 7), zorder=3, clip_on=False)
-        start, end = (numbers.number(mean[place][1], 2) for place in (0, -1))
-        told.append(f"{run.title(arm)} from {start} to {end}")
-    axes.set_title(title, color=TEXT, fontsize=13, loc="left", pad=10)
-    axes.set_xlabel("Step", color=MUTED, fontsize=12)
-    values = [value for each in lines.values() for line in each for _, value in line]
-    if min(values) >= 0:
-        axes.set_ylim(bottom=0)
-    return svg(figure, name, f"{title} over training steps. {'; '.join(told)}.")
-
-
-def _bins(line: Line) -> Line:
-    """The line as at most `POINTS` means of equally many neighbours."""
-    width = -(-len(line) // POINTS)
-    parts = [line[start : start + width] for start in range(0, len(line), width)]
-    return [
-        (sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts
-    ]

@@ -19,6 +19,7 @@ from litereason.report.claims import (
     Finding,
     ahead,
     compare,
+    score,
     superiority,
     together,
 )
@@ -225,6 +226,7 @@ def _ahead_of(
         longer = run.difference(ours.name, arm.name, "total_tokens")
         verdicts.append(ahead(one, longer, margin_of(run)))
         more = f", with {numbers.size(longer)} tokens" if longer else ""
+        more += _at_chance(run, arm)
         mark = MARKS[verdicts[-1]]
         told.append(f"{mark}{ours.title} minus {arm.title}: {numbers.difference(one)}{more}.")
     for arm in run.failed:
@@ -244,6 +246,14 @@ def _ahead_of(
             f" {ours.title} takes no latent steps any more: what is ahead is reasoning in words."
         )
     return [Finding(verdict, claim, text, tuple(told), short=f"ahead of {called}")]
+
+
+def _at_chance(run: Run, arm: Arm) -> str:
+    """Says so where an arm scores no more than the commonest answer always given."""
+    majority = run.majority()
+    if majority is None or run.score(arm).low > majority[1]:
+        return ""
+    return f" ({arm.title} is no better than the commonest answer: {score(run, arm)})"
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:

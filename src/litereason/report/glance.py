@@ -18,7 +18,7 @@ class Grid:
 
     Attributes:
         claims: in a few words, in the order in which they are asked.
-        arms: ours, and after them those that they are held against.
+        arms: RL, which ours are held against, ours, and the base.
         verdicts: by arm and claim; what was not asked of an arm is not there.
     """
 
@@ -35,9 +35,9 @@ def grid(run: Run, found: Sequence[Finding]) -> Grid | None:
     verdicts: dict[str, dict[str, str]] = {}
     for one in asked:
         verdicts.setdefault(one.arm, {})[one.short] = one.verdict
-    others = [arm for name in ("rl", "base") if (arm := run.arm(name))]
+    rl, base = ([arm] if (arm := run.arm(name)) else [] for name in ("rl", "base"))
     ours = [arm for arm in run.ours() if arm.name in verdicts]
-    return Grid(tuple(dict.fromkeys(one.short for one in asked)), (*ours, *others), verdicts)
+    return Grid(tuple(dict.fromkeys(one.short for one in asked)), (*rl, *ours, *base), verdicts)
 
 
 def title(run: Run) -> str:

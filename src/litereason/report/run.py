@@ -331,6 +331,17 @@ class Run:
         """The arm's estimate of `metric`."""
         return arm.figure(self.metric)
 
+    def majority(self) -> tuple[str, float] | None:
+        """The commonest label and its share of the items, when there are just two labels."""
+        judged = [one for arm in self.arms for one in arm.evaluations]
+        labels = {record.item: record.label for one in judged for record in one.records}
+        kinds = sorted(set(labels.values()))
+        # a handful of items that happen to have two labels is no binary task
+        if len(kinds) != 2 or len(labels) < 10 or self.metric != "accuracy":
+            return None
+        share, label = max((list(labels.values()).count(one) / len(labels), one) for one in kinds)
+        return label, share
+
     def difference(self, a: str, b: str, metric: str) -> Comparison | None:
         """The paired difference a - b, whichever way round it was stored."""
         for one in self.comparisons:

@@ -55,8 +55,8 @@ def styles(run: Run) -> dict[str, Style]:
     for name in sorted(named | trained, key=arm_rank):
         place = ARM_ORDER.index(name) if name in ARM_ORDER else len(ARM_ORDER) + unknown
         unknown += name not in ARM_ORDER
+        # grey is the base's alone
+        hue = 1 + (place - 1) % (len(COLOURS) - 1) if place else 0
         arm = run.arm(name)
-        found[name] = Style(
-            place % len(COLOURS), MARKERS[place % len(MARKERS)], bool(arm and arm.ablation)
-        )
+        found[name] = Style(hue, MARKERS[place % len(MARKERS)], bool(arm and arm.ablation))
     return found

@@ -22,22 +22,6 @@ KEY = ("base", "rl", "direct-rl", *MAIN, *PAUSE.values(), *WORDS, *RIVALS)
 NEAR = 20  # a name that is further from its marker's height has a line to it
 
 
-def majority_share(run: Run) -> tuple[str, float] | None:
-    """The commonest label and its share of the items, when there are just two labels."""
-    labels = {
-        record.item: record.label
-        for arm in run.arms
-        for one in arm.evaluations
-        for record in one.records
-    }
-    kinds = sorted(set(labels.values()))
-    # a handful of items that happen to have two labels is no binary task
-    if len(kinds) != 2 or len(labels) < 10 or run.metric != "accuracy":
-        return None
-    share, label = max((list(labels.values()).count(kind) / len(labels), kind) for kind in kinds)
-    return label, share
-
-
 def key_arms(run: Run) -> tuple[Arm, ...]:
     """The arms that say most; all, where they are few. What is on the front is never left out."""
     if len(run.arms) <= MOST_NAMES:
@@ -68,7 +52,7 @@ def plot(run: Run, narrow: bool = False, whole: bool = False) -> str:
         _draw_arm(axes, arm, run, chosen[arm.name], scale)
     axes.set_xlim(0, right)
     axes.set_ylim(*_bounds(run, scale))
-    if majority := majority_share(run):
+    if majority := run.majority():
         label, share = majority
         axes.axhline(100 * share, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
         axes.annotate(
@@ -148,7 +132,8 @@ def _draw_arm(axes: Any, arm: Arm, run: Run, style: Style, scale: float) -> None
     score, tokens, written = run.score(arm), arm.total_tokens, arm.discrete_tokens.mean
     x, y = tokens.mean, scale * score.mean
     main, quiet = arm.name in MAIN, _quiet(run, arm)
-    line = {"color": style.colour, "linewidth": 2.4 if main else 1.4, "alpha": 0.25 if quiet else 1}
+    line = {"color": style.colour, "linewidth": 2.4 if main else 1.4}
+    line["alpha"] = 0.25 if quiet else 1 if main else 0.6
     axes.plot([x, x], [scale * score.low, scale * score.high], **line)
     axes.plot([tokens.low, tokens.high], [y, y], **line)
     if written < x and not quiet:
@@ -206,7 +191,7 @@ def _covered(figure: Any, axes: Any, run: Run, scale: float) -> list[Box]:
             left, bottom = to_pixels((first, scale * score.low))
             right, top = to_pixels((tokens.high, scale * score.high))
             boxes += [(x - 3, bottom, x + 3, top), (left - 4, y - 3, right, y + 3)]
-    if majority := majority_share(run):
+    if majority := run.majority():
         line, width = to_pixels((0, 100 * majority[1]))[1], figure.bbox.width
         boxes += [(0, line - 3, width, line + 3), (width - 150, line - 20, width, line)]
     return boxes
@@ -229,7 +214,7 @@ def _bounds(run: Run, scale: float) -> tuple[float, float]:
     room = 0.35 * (max(means) - min(means)) or 1.0
     low = max(min(one.low for one in scores), min(means) - room)
     high = min(max(one.high for one in scores), max(means) + room)
-    if majority := majority_share(run):
+    if majority := run.majority():
         low, high = min(low, majority[1]), max(high, majority[1])
     margin = 0.04 * (high - low) or 0.01
     return scale * (low - margin), scale * (high + margin)

@@ -17,6 +17,7 @@
   const tip = viewer.querySelector("#tip");
   const [previous, next] = ["#previous", "#next"].map((id) => viewer.querySelector(id));
   const arms = [...viewer.querySelectorAll("input[name=arm]")];
+  const counted = viewer.querySelector("#arms > summary");
   const seeds = [...viewer.querySelectorAll("input[name=seed]")];
   const DOT = "●";
   const DOTS = 200; // more latent steps of a thought are written as a number
@@ -68,6 +69,7 @@
   };
 
   const refill = () => {
+    counted.textContent = `Arms (${chosen().size} of ${arms.length})`;
     const [words, wanted, seed] = [find.value.trim().toLowerCase(), chosen(), seedShown()];
     shown = [...data.items.keys()].filter((index) => matches(data.items[index], words, show.value, wanted, seed));
     if (!shown.includes(current) && shown.length) current = shown[0];
