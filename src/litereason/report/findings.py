@@ -249,11 +249,13 @@ def _ahead_of(
 
 
 def _at_chance(run: Run, arm: Arm) -> str:
-    """Says so where an arm scores no more than the commonest answer always given."""
+    """Says so where an arm is not shown to score more than the commonest answer, always given, would."""
     majority = run.majority()
     if majority is None or run.score(arm).low > majority[1]:
         return ""
-    return f" ({arm.title} is no better than the commonest answer: {score(run, arm)})"
+    return (
+        f" ({arm.title} is not shown to beat always giving the commonest answer: {score(run, arm)})"
+    )
 
 
 def _reasoning_needed(run: Run) -> list[Finding]:
