@@ -161,11 +161,13 @@ def test_what_an_answer_takes_is_that_of_its_evaluation(run):
 def test_intervals_end_where_a_mean_can_be(tmp_path):
     for seed, latents in enumerate((0, 4)):  # two seeds that disagree leave room beyond 0 and 1
         rows = [*answers("1110", 10, latents)[seed:], *answers("1110", 10, 4)[:seed]]
-        judge(tmp_path / f"seed-{seed}", "base", [*rows, record("i9", seed == 0, 500 * seed)])
+        last = record("i9", seed == 0, 500 * seed) | {"spans": [["discrete", 900 * seed * "x"]]}
+        judge(tmp_path / f"seed-{seed}", "base", [*rows, last])
     figures = compared(tmp_path)["arms"]["base"]["figures"]
     ends = {name: (one["low"], one["high"]) for name, one in figures.items()}
     assert ends["accuracy"] == ends["trigger_rate"] == (0, 1)
-    assert all(ends[name][0] == 0 for name in ("discrete_tokens", "total_tokens", "latent_steps"))
+    lengths = ("discrete_tokens", "total_tokens", "latent_steps", "characters")
+    assert all(ends[name][0] == 0 < ends[name][1] for name in lengths)
 
 
 def test_every_arm_has_every_field(run):
@@ -334,7 +336,7 @@ def test_a_broken_list_of_arms_is_named_with_a_way_out(run, text):
         ("arms/rl.json", "[1]", "arms/rl.json is broken"),
         ("arms/rl.json", '{"status": "done"}', "arms/rl.json is broken"),
         ("arms/rl.json", '{"status": "done", "stages": [], "cost": "x"}', "cost: 'x'"),
-        ("eval/rl/config.yaml", "a: [", "config.yaml is broken: 'no YAML"),
+        ("eval/rl/config.yaml", "a: [", "config.yaml is broken: no YAML"),
         ("eval/rl/config.yaml", "settings: 3", "config.yaml is broken"),
         ("eval/rl/config.yaml", None, "config.yaml is missing. Delete the arm's eval"),
         ("eval/rl/records.jsonl", '{"item"', "line 1: not JSON .* Delete the arm's eval"),
@@ -577,3 +579,20 @@ def test_thoughts_offered_and_never_taken_are_an_ablation(run):
     assert {name for name, one in ablations.items() if one == "skip"} == {"litereason-skip"}
     assert pair_of(found, "litereason", "litereason-skip")["difference"] == -0.5
     assert found["arms"]["litereason-skip"]["front"] is None
+
+
+def test_a_report_writes_nothing_where_there_is_nothing_to_report(tmp_path):
+    for run in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(DataError, match="holds no evaluated arm; expected the --run_dir of"):
+            rewrite_comparison(run)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_of_seeds_that_are_gone_is_refused(run):
+    before = write_comparison(run).read_text()
+    shutil.move(run / "seed-1", run / "elsewhere")
+    with pytest.raises(
+        DataError, match=r"is of seeds \[0, 1\], and .*seed-1 is missing. Put it back"
+    ):
+        rewrite_comparison(run)
+    assert (run / "comparison.json").read_text() == before

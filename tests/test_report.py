@@ -361,9 +361,10 @@ def test_several_seeds_are_told(tmp_path):
             around(0.95, 0.04),
             around(0.35, 0.05),
             around(0.75, 0.05),
-            "Partly",
-            "not for all steps.",
+            "Did not hold",
+            "Of what is written alone it holds.",
         ),
+        (around(0.95, 0.04), around(0.69, 0.05), around(0.75, 0.05), "Not shown", "it holds."),
         (around(0.95, 0.06), around(0.35, 0.05), around(0.75, 0.05), "Did not hold", "written."),
         (around(0.89, 0.02), around(0.75, 0.05), around(0.75, 0.05), "Not shown", "the intervals."),
         (around(0.80, 0.09), around(0.75, 0.05), around(0.75, 0.05), "Did not hold", "written."),
@@ -456,13 +457,14 @@ def test_other_latent_methods_are_compared(tmp_path):
         (x, x - 1, x + 1, p) for x, p in ((9, 0.001), (-9, 0.001), (0.5, 1))
     )
     for score, length, verdict in (
-        ((0.1, 0.05, 0.15, 0.001), longer, "Held"),  # so much better: whatever the length
+        ((0.1, 0.06, 0.14, 0.3), longer, "Held"),  # so much better: whatever the length, or p
+        ((0.1, 0.04, 0.16, 0.001), longer, "Not shown"),  # by less, it may be
         ((0.01, -0.04, 0.06, 0.8), shorter, "Held"),
         ((-0.02, -0.04, -0.01, 0.001), shorter, "Held"),  # lower, but not by 5 points
         ((0.01, -0.08, 0.1, 0.8), shorter, "Not shown"),
         ((0.03, 0.01, 0.05, 0.001), unclear, "Not shown"),
         ((0.03, 0.01, 0.05, 0.001), longer, "Did not hold"),
-        ((-0.1, -0.15, -0.05, 0.001), shorter, "Did not hold"),
+        ((-0.1, -0.15, -0.06, 0.001), shorter, "Did not hold"),
     ):
         colar = {("litereason", "colar", "accuracy"): score}
         compare(run, colar | {("litereason", "colar", "total_tokens"): length})

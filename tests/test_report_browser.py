@@ -222,6 +222,13 @@ def test_on_a_phone_the_lens_leaves_the_words_around_a_dot_free(tmp_path, browse
         (top, bottom), (low, high) = (browser.execute_script(box, one) for one in (tip, dot))
         assert top >= 0 and bottom <= 844
         assert max(top - high, low - bottom) > 100, height
+    # out of sight, the dot takes the lens along
+    there = browser.execute_script("return scrollY")
+    for top, hidden in ((0, True), (there, False)):
+        browser.execute_script("scrollTo({top: arguments[0], behavior: 'instant'})", top)
+        wait = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+        browser.execute_async_script(wait)
+        assert tip.is_displayed() is not hidden
     check_quiet(browser, page)
 
 

@@ -66,12 +66,12 @@ def compare(config: CompareConfig) -> Path | None:
             "another --run_dir"
         )
     open_stage(run, config)
-    remember(config, run)
     audit_data(config, run)
     if config.base is not None:
         train_base(run / "base", lessons, 0)
     check_inputs(config, run)
     check_sources(config, arms)
+    remember(config, run)
     list_in(run / "arms.json", arms)
     run_all(config, arms)
     before = seeds_of(run / "comparison.json")

@@ -7,7 +7,7 @@ from typing import Any
 
 from litereason.arms import ARMS, Arm, variant
 from litereason.arms.bench import KINDS, OWN, TRACES, Bench
-from litereason.errors import ConfigError
+from litereason.errors import ConfigError, did_you_mean
 from litereason.options import build, option
 from litereason.stories.pretrain import Lessons
 
@@ -68,13 +68,15 @@ class CompareConfig:
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not whole or not self.seeds or len({*self.seeds}) < len(self.seeds):
             raise ConfigError(f"--seeds is {self.seeds}; expected different numbers from 0 up")
-        if not self.arms:
+        if not any(self.arms):
             raise ConfigError("--arms is empty; expected some of what --list_arms prints, or all")
         if self.workers < 1:
             raise ConfigError(f"--workers is {self.workers}; expected at least 1")
         for arm, told in self.changes.items():
             if arm not in ARMS:
-                raise ConfigError(f"changes of {arm!r}; expected arms ({', '.join(ARMS)})")
+                raise ConfigError(
+                    f"changes of {arm!r}; expected arms ({', '.join(ARMS)}).{did_you_mean(arm, ARMS)}"
+                )
             _check_sections(f"changes of {arm!r}", told)
         for name, told in self.variants.items():
             self._check_variant(name, told)
@@ -94,7 +96,8 @@ class CompareConfig:
         for key in ("arm", "against"):
             if key in told and (not isinstance(told[key], str) or told[key] not in ARMS):
                 raise ConfigError(
-                    f"variant {name!r}: {key} is {told[key]!r}; expected one of {', '.join(ARMS)}"
+                    f"variant {name!r}: {key} is {told[key]!r}; expected one of {', '.join(ARMS)}."
+                    f"{did_you_mean(str(told[key]), ARMS)}"
                 )
         if not isinstance(told.get("title") or "", str):
             raise ConfigError(f"variant {name!r}: title is {told['title']!r}; expected text")

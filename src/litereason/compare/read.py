@@ -23,7 +23,7 @@ from litereason.run_dir import settings_in
 SAME = ("task", "task_options", "split", "limit", "max_new_tokens", "max_latent_steps")
 SAME += ("temperature", "top_p", "top_k")
 
-REMEDY = "Delete the arm's eval directory and evaluate again"
+REMEDY = "Delete the arm's eval directory; the same `litereason eval` or `compare` makes it again"
 # Fields of a record that figures are made from.
 FIELDS: dict[str, Any] = {
     "item": str,

@@ -26,6 +26,7 @@ RANGES = {
     "discrete_tokens": (0.0, np.inf),
     "total_tokens": (0.0, np.inf),
     "latent_steps": (0.0, np.inf),
+    "characters": (0.0, np.inf),
 }
 LENGTHS = {"discrete": "discrete_tokens", "total": "total_tokens"}
 # A column of values: (metric, arm), or (metric, arm, other arm) for the paired difference.
@@ -43,24 +44,40 @@ def write_comparison(
     Raises:
         DataError: as `read_results`.
     """
-    found = comparison(read_results(run, seeds, asked))
-    return files.write_json(run / "comparison.json", found)
+    return _write(run, read_results(run, seeds, asked))
 
 
 def rewrite_comparison(run: Path) -> Path:
     """The same, of the seeds and arms that it is of already.
 
     Raises:
-        DataError: as `read_results`.
+        DataError: as `read_results`; or a seed that it is of is gone; or nothing is there.
     """
     path = run / "comparison.json"
     try:
         told = files.read_json(path) if path.exists() else {}
     except DataError:  # it is written anew
         told = {}
-    if not (isinstance(told, dict) and any(run.glob("seed-*")) and told.get("arms")):
-        return write_comparison(run)
-    return write_comparison(run, told.get("seeds"), list(told["arms"]))
+    seeds = asked = None
+    if isinstance(told, dict) and any(run.glob("seed-*")) and told.get("arms"):
+        seeds, asked = told.get("seeds"), list(told["arms"])
+    for seed in seeds if isinstance(seeds, list) else ():
+        if not (run / f"seed-{seed}").is_dir():
+            raise DataError(
+                f"{path} is of seeds {seeds}, and {run / f'seed-{seed}'} is missing. Put it back, or run "
+                "`litereason compare` with --seeds that are there"
+            )
+    results = read_results(run, seeds, asked)
+    if not results.arms:
+        raise DataError(
+            f"{run} holds no evaluated arm; expected the --run_dir of `litereason eval` or "
+            "`litereason compare`"
+        )
+    return _write(run, results)
+
+
+def _write(run: Path, results: Results) -> Path:
+    return files.write_json(run / "comparison.json", comparison(results))
 
 
 def comparison(results: Results) -> dict[str, Any]:

@@ -68,15 +68,14 @@ def superiority(paired: Comparison | None) -> str:
 def ahead(score: Comparison, length: Comparison | None, margin: float) -> str:
     """The verdict on "a is ahead of b": better by more than `margin`, or no worse than that and shorter.
 
-    An arm that gives up more of the score than `margin` is no rival, however short. Without a length to
-    compare, the score alone decides.
+    Whole intervals decide, uncorrected: who is ahead of all is ahead of each. An arm that gives up more
+    of the score than `margin` is no rival, however short. Without a length, the score alone decides.
     """
     if length is None:
         return superiority(score)
 
     def wins(score: Comparison, length: Comparison) -> bool:
-        better = score.shown and score.difference > margin
-        return better or (score.low >= -margin and length.shown and length.difference < 0)
+        return score.low > margin or (score.low >= -margin and length.high < 0)
 
     if wins(score, length):
         return HELD

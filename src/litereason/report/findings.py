@@ -180,10 +180,11 @@ def _goal(run: Run, ours: Arm) -> list[Finding]:
         verdict, more = HELD, ""
     elif all(share.mean >= goal for share, goal in goals):
         verdict, more = PARTLY, " An interval reaches below its goal."
-    elif ours.recovered.low >= GAIN_KEPT and saved.discrete.low >= TOKENS_SAVED:
-        verdict, more = PARTLY, " It holds for what is written, not for all steps."
     elif any(share.high < goal for share, goal in goals):
         verdict, more = FAILED, ""
+    written = ours.recovered.low >= GAIN_KEPT and saved.discrete.low >= TOKENS_SAVED
+    if written and verdict in (FAILED, NOT_SHOWN):
+        more += " Of what is written alone it holds."
     return [Finding(verdict, claim, text + more, short=GOAL)]
 
 
@@ -238,7 +239,7 @@ def _ahead_of(
     claim = f"{ours.title} is ahead of {called}"
     text += ", latent steps counted."
     if margin_of(run):
-        text += " The interval decides, uncorrected; p is of any difference at all."
+        text += " The whole interval decides, uncorrected; p is of any difference at all."
     verdict = together(verdicts)
     if latent and verdict != FAILED and gone(ours):
         verdict = NOT_SHOWN

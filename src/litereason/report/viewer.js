@@ -223,7 +223,12 @@
   };
   stage.addEventListener("mouseout", (event) => dotOf(event) && away(event));
   tip.addEventListener("mouseleave", away);
-  const follow = () => looked && put(looked.getBoundingClientRect());
+  const follow = () => {
+    if (!looked) return;
+    const at = looked.getBoundingClientRect();
+    tip.hidden = at.bottom < 0 || at.top > document.documentElement.clientHeight;
+    if (!tip.hidden) put(at);
+  };
   window.addEventListener("scroll", follow, { passive: true, capture: true });
   window.addEventListener("resize", follow);
   viewer.addEventListener("keydown", (event) => {
