@@ -478,6 +478,9 @@ def test_a_comparison_in_which_all_failed_has_a_page_and_says_so(tmp_path, monke
         ({"variants": {5: {"arm": "base"}}}, "variant 5"),
         ({"variants": {"all": {"arm": "base"}}}, "variant 'all' has the name of something else"),
         ({"variants": {"own": {"arm": "base"}}}, "variant 'own' has the name of something else"),
+        ({"changes": {"distl": {}}}, "Did you mean distil?"),
+        ({"variants": {"v": {"arm": "distl"}}}, "Did you mean distil?"),
+        ({"arms": ("",)}, "--arms is empty"),
         ({"changes": {"rl": 3}}, "changes of 'rl': got 3"),
         ({"changes": {"rl": {"rl": None}}}, "changes of 'rl', rl: got None"),
         (
@@ -533,6 +536,8 @@ def test_another_model_or_reward_under_the_same_name_is_refused(tmp_path):
     first = settings(tmp_path, arms=("base",), seeds=(0,), task=f"{tmp_path}/mine.py:Mine")
     compare(CompareConfig(**first))
     more = CompareConfig(**first | {"arms": ("base", "direct")})
+    asked = tmp_path / "run" / "config.yaml"
+    begun = asked.read_text()
     weights = tmp_path / "run" / "base" / "model" / "model.safetensors"
     was = weights.read_bytes()
     weights.write_bytes(was[:-4] + bytes(4))
@@ -544,10 +549,14 @@ def test_another_model_or_reward_under_the_same_name_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="begun with another data, task or reward file"):
         compare(more)
     (tmp_path / "mine.py").write_text(code)
-    (tmp_path / "run" / "config.yaml").rename(tmp_path / "kept.yaml")
+    assert asked.read_text() == begun  # a call that was refused asked for nothing
+    asked.write_text("a: [")
+    with pytest.raises(DataError, match=r"config\.yaml is broken.* Put it back as it was, or"):
+        compare(more)
+    asked.unlink()
     with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
         compare(more)
-    (tmp_path / "kept.yaml").rename(tmp_path / "run" / "config.yaml")
+    asked.write_text(begun)
     compare(more)
 
 
