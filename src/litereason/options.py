@@ -44,8 +44,7 @@ def read_recipe(path: str | Path, stage: str) -> dict[str, Any]:
         near = {
             str(path) for home in (source.parent, Path("recipes")) for path in home.glob("*.yaml")
         }
-        hint = did_you_mean(str(source), near) or did_you_mean(f"recipes/{source.name}", near)
-        raise ConfigError(f"no such recipe: {source}.{hint}")
+        raise ConfigError(f"no such recipe: {source}.{did_you_mean(str(source), near)}")
     try:
         recipe = yaml.safe_load(source.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
