@@ -234,7 +234,7 @@ def test_on_a_phone_the_lens_leaves_the_words_around_a_dot_free(tmp_path, browse
 
 def test_the_viewer_by_keyboard(tmp_path, browser):
     page = write_report(make_comparison(tmp_path / "run"))
-    open_page(browser, page)
+    open_page(browser, page, prefers_reduced_motion="reduce")  # the lens waits for no scrolling
     browser.execute_script("document.getElementById('items').focus()")
     first = place(browser)
     keys(browser, DOWN)
