@@ -89,7 +89,7 @@ def test_one_arm_far_from_the_commonest_answer_has_a_plot(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": around(0.16, 0.1)}))
     (run / "comparison.json").unlink()
     read = read_run(run)
-    share = read.majority()
+    share = read.majority
     low, high = trade_off._bounds(read, 100)
     assert share and low < 6 and high > 100 * share[1]
     trade_off.plot(read)

@@ -81,13 +81,10 @@ def record_in(path: Path) -> dict[str, Any]:
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        record = f"no YAML ({' '.join(str(error).split())})"
+        record, got = None, f"no YAML ({' '.join(str(error).split())})"
+    else:
+        got = f"{record!r:.80}"
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-        got = (
-            record
-            if isinstance(record, str) and record.startswith("no YAML")
-            else f"{record!r:.80}"
-        )
         remedy = f"Delete {path.parent} and run the stage again"
         if any(path.parent.glob("seed-*")):  # all that a comparison has made
             remedy = "Put it back as it was, or take another --run_dir"

@@ -98,7 +98,7 @@ def _render(run: Run) -> str:
         "grid": glance.grid(run, found),
         "findings": found,
         "trade_off": [_trade_off(run, whole) for whole in ([False, True] if many else [True])],
-        "majority": run.majority(),
+        "majority": run.majority,
         "swatches": {name: Markup(figures.swatch(one)) for name, one in styles(run).items()},
         "training": curves.stages(run),
         "choice": traces.choose(run),

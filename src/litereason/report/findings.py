@@ -251,7 +251,7 @@ def _ahead_of(
 
 def _at_chance(run: Run, arm: Arm) -> str:
     """Says so where an arm is not shown to score more than the commonest answer, always given, would."""
-    majority = run.majority()
+    majority = run.majority
     if majority is None or run.score(arm).low > majority[1]:
         return ""
     return (

@@ -5,6 +5,7 @@ only tells them. `read.py` fills these from the files.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -331,6 +332,7 @@ class Run:
         """The arm's estimate of `metric`."""
         return arm.figure(self.metric)
 
+    @functools.cached_property
     def majority(self) -> tuple[str, float] | None:
         """The commonest label and its share of the items, when there are just two labels."""
         judged = [one for arm in self.arms for one in arm.evaluations]

@@ -52,7 +52,7 @@ def plot(run: Run, narrow: bool = False, whole: bool = False) -> str:
         _draw_arm(axes, arm, run, chosen[arm.name], scale)
     axes.set_xlim(0, right)
     axes.set_ylim(*_bounds(run, scale))
-    if majority := run.majority():
+    if majority := run.majority:
         label, share = majority
         axes.axhline(100 * share, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
         axes.annotate(
@@ -191,7 +191,7 @@ def _covered(figure: Any, axes: Any, run: Run, scale: float) -> list[Box]:
             left, bottom = to_pixels((first, scale * score.low))
             right, top = to_pixels((tokens.high, scale * score.high))
             boxes += [(x - 3, bottom, x + 3, top), (left - 4, y - 3, right, y + 3)]
-    if majority := run.majority():
+    if majority := run.majority:
         line, width = to_pixels((0, 100 * majority[1]))[1], figure.bbox.width
         boxes += [(0, line - 3, width, line + 3), (width - 150, line - 20, width, line)]
     return boxes
@@ -214,7 +214,7 @@ def _bounds(run: Run, scale: float) -> tuple[float, float]:
     room = 0.35 * (max(means) - min(means)) or 1.0
     low = max(min(one.low for one in scores), min(means) - room)
     high = min(max(one.high for one in scores), max(means) + room)
-    if majority := run.majority():
+    if majority := run.majority:
         low, high = min(low, majority[1]), max(high, majority[1])
     margin = 0.04 * (high - low) or 0.01
     return scale * (low - margin), scale * (high + margin)
